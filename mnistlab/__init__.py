@@ -1,0 +1,11 @@
+"""28 MNIST models of 2019, as values to train, compare and publish.
+
+Importing the package imports no backend. It only says which one Keras is to use
+(`KERAS_BACKEND`, else TensorFlow), so that a `keras.json` cannot change results.
+"""
+
+import os
+
+__version__ = "1.0.0"
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")

@@ -1,0 +1,14 @@
+"""The 28 experiments by family, and `build`, which makes a Keras model of one."""
+
+from mnistlab.models import conv2, conv3, conv5, conv7, mlp
+from mnistlab.models.experiment import Experiment, build
+
+__all__ = ["FAMILIES", "Experiment", "build"]
+
+FAMILIES: dict[str, tuple[Experiment, ...]] = {
+    "mlp": mlp.FAMILY,
+    "conv2": conv2.FAMILY,
+    "conv3": conv3.FAMILY,
+    "conv5": conv5.FAMILY,
+    "conv7": conv7.FAMILY,
+}

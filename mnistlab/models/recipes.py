@@ -1,0 +1,34 @@
+"""What 2019's notebooks repeat: one recipe per notebook letter, and B's regularization.
+
+The families import these, so that a recipe is written once.
+"""
+
+from functools import partial
+
+from mnistlab.models.experiment import Recipe
+from mnistlab.models.layers import (
+    adadelta,
+    adam,
+    batchnorm,
+    conv,
+    dense,
+    dropout,
+    flatten,
+    l2_normalize,
+)
+
+recipe_a = Recipe(adadelta(1.0), batch_size=512, epochs=5)
+# B's cells are lost: rows of unit length are assumed, the default of keras.utils.
+recipe_b = Recipe(adam(), batch_size=128, epochs=25, normalization=l2_normalize())
+# C sets a batch size of 128 and trains with 100.
+recipe_c = Recipe(adam(), batch_size=100, epochs=20)
+recipe_d = Recipe(adam(), batch_size=128, epochs=12)
+recipe_e = Recipe(adam(), batch_size=128, epochs=20)
+
+regularized_conv = partial(conv, initializer="he_normal", l2=1e-5)
+regularized_dense = partial(dense, initializer="he_normal", l2=1e-5)
+regularized_head = (
+    flatten(),
+    regularized_dense(128), batchnorm(), dropout(0.5),
+    regularized_dense(64), batchnorm(), dropout(0.5),
+)  # fmt: skip
