@@ -176,9 +176,7 @@ def _compiled(task: Task):
     import keras
 
     experiment = task.experiment
-    model = build(
-        experiment, seed=task.seed, image_data_format=task.image_data_format
-    )
+    model = build(experiment, seed=task.seed, image_data_format=task.image_data_format)
     # The running loss includes the penalty: where there is one, watch both.
     metrics: list[Any] = ["accuracy"]
     if model.losses:
@@ -365,7 +363,7 @@ def train_epoch(task: Task, arrays: Arrays, state: bytes) -> Epoch:
         if x_val is not x_test:
             scores, probabilities = evaluate(model, x_test, y_test)
         predicted = probabilities.argmax(axis=1)
-        names = [f"{w.path.split('/', 1)[-1]}" for w in model.weights]
+        names = [weight.path.partition("/")[2] for weight in model.weights]
         outcome = Outcome(
             train=evaluate(model, x_train, y_train)[0],
             test=scores,

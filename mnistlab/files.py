@@ -1,0 +1,157 @@
+"""Read digits from IDX and npz files, and refuse what is damaged or something else."""
+
+import gzip
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+SIDE = 28
+# The SHA-256 of each file, gzipped, as first published.
+IDX_FILES = {
+    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",  # noqa: E501
+    "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",  # noqa: E501
+    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",  # noqa: E501
+    "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",  # noqa: E501
+}
+
+
+class DataError(ValueError):
+    """The data cannot be used: says what was expected, what came, what to do."""
+
+
+def read_idx(path: Path, ndim: int) -> np.ndarray:
+    """Read a file in IDX format, gzipped or not, as uint8 of `ndim` dimensions.
+
+    Source: http://yann.lecun.com/exdb/mnist (magic number, sizes, bytes; big-endian).
+
+    Raises:
+        DataError: an empty, truncated or damaged file, or another format.
+    """
+    raw = path.read_bytes()
+    if not raw:
+        raise DataError(f"{path}: the file is empty; fetch it again")
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(
+                f"{path}: the gzip file is damaged or cut off ({error}); fetch it again"
+            ) from error
+    elif path.suffix == ".gz":
+        raise DataError(
+            f"{path}: expected a gzip file, it begins with {raw[:4].hex()}; "
+            "fetch it again, or drop .gz from its name if it is not compressed"
+        )
+    header = 4 + 4 * ndim
+    expected = 0x0800 + ndim
+    magic = struct.unpack(">I", raw[:4])[0] if len(raw) >= 4 else None
+    if magic != expected:
+        got = "fewer than 4 bytes" if magic is None else f"0x{magic:08x}"
+        raise DataError(
+            f"{path}: expected magic number 0x{expected:08x} (unsigned bytes, "
+            f"{ndim} dimensions), got {got}; is it the right file?"
+        )
+    if len(raw) < header:
+        raise DataError(f"{path}: the header is cut off; fetch it again")
+    shape = struct.unpack(f">{ndim}I", raw[4:header])
+    size = int(np.prod(shape, dtype=np.int64))
+    if len(raw) - header != size:
+        raise DataError(
+            f"{path}: expected {size:,} bytes for shape {shape}, got "
+            f"{len(raw) - header:,}; the file is cut off or damaged, fetch it again"
+        )
+    return np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape)
+
+
+def _check(arrays: tuple[np.ndarray, ...], where: str) -> tuple[np.ndarray, ...]:
+    for part, images, labels in (
+        ("training", arrays[0], arrays[1]),
+        ("test", arrays[2], arrays[3]),
+    ):
+        if images.dtype != np.uint8 or images.ndim != 3:
+            raise DataError(
+                f"{where}: expected {part} images as bytes (n, {SIDE}, {SIDE}), got "
+                f"{images.dtype} {images.shape}"
+            )
+        if images.shape[1:] != (SIDE, SIDE) or not len(images):
+            raise DataError(
+                f"{where}: expected at least one {part} image of {SIDE} x {SIDE}, got "
+                f"shape {images.shape}"
+            )
+        if labels.shape != (len(images),):
+            raise DataError(
+                f"{where}: expected one label for each of {len(images):,} {part} "
+                f"images, got shape {labels.shape}; are training and test files mixed?"
+            )
+        if not np.issubdtype(labels.dtype, np.integer) or (
+            labels.min() < 0 or labels.max() > 9
+        ):
+            raise DataError(
+                f"{where}: expected {part} labels 0 to 9, got "
+                f"{labels.dtype} from {labels.min()} to {labels.max()}"
+            )
+    return arrays[0], arrays[1].astype(np.uint8), arrays[2], arrays[3].astype(np.uint8)
+
+
+def _idx_file(folder: Path, name: str) -> Path | None:
+    # Some mirrors write a dot before idx.
+    for variant in (name, name.replace("-idx", ".idx")):
+        for suffix in (".gz", ""):
+            path = folder / f"{variant}{suffix}"
+            if path.is_file():
+                return path
+    return None
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, ...]:
+    names = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in names if name not in file]
+            if missing:
+                raise DataError(
+                    f"{path}: expected the arrays {', '.join(names)}, got "
+                    f"{', '.join(file.files) or 'none'}"
+                )
+            return tuple(file[name] for name in names)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path}: expected an .npz file of plain arrays ({error}); fetch it again"
+        ) from error
+
+
+def read_files(path: Path) -> tuple[np.ndarray, ...]:
+    """Read x_train, y_train, x_test, y_test from a folder or an .npz file.
+
+    A folder holds the four IDX files, gzipped or not, or `mnist.npz`.
+
+    Raises:
+        DataError: a file is missing, damaged, or not what it should be.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return _check(_read_npz(path), str(path))
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: no such folder; expected one with the four IDX files "
+            f"({', '.join(IDX_FILES)}, gzipped or not) or mnist.npz"
+        )
+    files = [_idx_file(path, name) for name in IDX_FILES]
+    if not any(files) and (path / "mnist.npz").is_file():
+        return _check(_read_npz(path / "mnist.npz"), str(path / "mnist.npz"))
+    for name, file in zip(IDX_FILES, files, strict=True):
+        if file is None:
+            raise DataError(
+                f"{path}: {name} (gzipped or not) is missing; the folder needs "
+                f"{', '.join(IDX_FILES)}, or mnist.npz alone"
+            )
+    arrays = [
+        read_idx(file, 3 if "images" in file.name else 1)  # type: ignore[union-attr]
+        for file in files
+    ]
+    return _check(tuple(arrays), str(path))

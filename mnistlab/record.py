@@ -1,0 +1,143 @@
+"""Make the record of a run: every number a page may show, and how it came about."""
+
+import os
+import platform
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from mnistlab import train
+from mnistlab.models.sizes import macs, params, trainable_params
+from mnistlab.runs import (
+    BACKEND_PACKAGES,
+    PACKAGE,
+    RunSpec,
+    key_parts,
+    package_versions,
+    run_key,
+)
+
+SCHEMA = 1
+
+
+def environment() -> dict[str, Any]:
+    """What this process runs on: asked in the process that trains."""
+    names = {name for group in BACKEND_PACKAGES.values() for name in group}
+    versions = package_versions(sorted({"keras", "numpy", *names}))
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "packages": {k: v for k, v in versions.items() if v != "not installed"},
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@cache
+def commit() -> str:
+    """The commit of this checkout, with `-dirty` if files differ, or `unknown`."""
+
+    def git(*arguments):
+        command = ["git", "-C", str(PACKAGE.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True)
+
+    try:
+        head = git("rev-parse", "HEAD").stdout.strip()
+        changed = git("status", "--porcelain", "--untracked-files=no").stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{head}-dirty" if changed else head
+
+
+def describe_kernel(name: str, kernel: np.ndarray) -> dict[str, Any]:
+    """What a violin and a test of shape need when the weights are gone.
+
+    1,001 quantiles from the smallest to the largest weight, mean, standard deviation,
+    skewness and excess kurtosis (0 for a normal distribution), all of float64.
+    """
+    from scipy.stats import kurtosis, skew
+
+    values = kernel.astype(np.float64).ravel()
+    quantiles = np.quantile(values, np.linspace(0, 1, 1001))
+    # Weights that are all alike have no shape: 0 rather than not-a-number.
+    alike = np.ptp(values) == 0
+    return {
+        "name": name,
+        "shape": list(kernel.shape),
+        "mean": float(values.mean()),
+        "sd": float(values.std()),
+        "skewness": 0.0 if alike else float(skew(values)),
+        "excess_kurtosis": 0.0 if alike else float(kurtosis(values)),
+        "quantiles": [float(f"{value:.5g}") for value in quantiles],
+    }
+
+
+def make_record(
+    spec: RunSpec,
+    history: list[dict[str, Any]],
+    outcome: train.Outcome,
+    environment: dict[str, Any],
+) -> dict[str, Any]:
+    """The run record, as docs/run-record.md describes it."""
+    task = spec.task
+    weights = outcome.weights
+    kernels = {
+        name.removesuffix("/kernel"): weight
+        for name, weight in weights.items()
+        if name.endswith("/kernel")
+    }
+    first_name, first = next(iter(kernels.items()))
+    # A picture shows a few dozen filters; of a dense layer, the first 16 are enough.
+    if first.ndim == 2:
+        first = first[:, :16]
+    return {
+        "schema": SCHEMA,
+        "model": task.experiment.name,
+        "experiment": asdict(task.experiment),
+        "dataset": {"name": spec.dataset, "fingerprint": spec.fingerprint},
+        "profile": spec.profile,
+        "protocol": task.protocol,
+        "seed": task.seed,
+        "epochs": task.epochs,
+        "train_size": task.train_size,
+        "validation_size": train.validation_size(task.train_size, task.protocol),
+        "test_size": task.test_size,
+        "threads": train.THREADS,
+        "image_data_format": task.image_data_format,
+        "backend": spec.backend,
+        "test": outcome.test,
+        "train": outcome.train,
+        "seconds": sum(entry["seconds"] for entry in history),
+        "cpu_seconds": sum(entry["cpu_seconds"] for entry in history),
+        "params": params(task.experiment),
+        "trainable_params": trainable_params(task.experiment),
+        "macs": macs(task.experiment),
+        "history": history,
+        "kernels": [describe_kernel(*item) for item in kernels.items()],
+        "first_kernel": {
+            "name": first_name,
+            "shape": list(first.shape),
+            "values": [float(f"{value:.4g}") for value in first.ravel()],
+        },
+        "weights_sha256": train.weights_sha256(list(weights.values())),
+        "environment": environment,
+        "commit": commit(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "key": run_key(spec),
+        "key_parts": key_parts(spec),
+    }

@@ -1,0 +1,203 @@
+"""A run: its specification, its key, and what is known of it once it has finished.
+
+Knows nothing about Keras, and does not import it.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnistlab import train
+from mnistlab.data import MNIST_FINGERPRINT
+from mnistlab.models.experiment import (
+    Experiment,
+    Layer,
+    Normalization,
+    Optimizer,
+    Recipe,
+)
+
+PACKAGE = Path(__file__).parent
+# Exactly the modules that make numbers; a test holds this list against what a
+# training process imports.
+KEYED_MODULES = ("models/experiment.py", "models/layers.py", "train.py")
+BACKEND_PACKAGES = {
+    "tensorflow": ("tensorflow",),
+    "jax": ("jax", "jaxlib"),
+    "torch": ("torch",),
+}
+FULL_MNIST = (60_000, 10_000)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What is to be run: a task, on which data, under which profile and backend."""
+
+    task: train.Task
+    dataset: str
+    fingerprint: str
+    profile: str
+    backend: str
+
+    @property
+    def title(self) -> str:
+        """A short name for people, as `conv2_b21, seed 0`."""
+        return f"{self.task.experiment.name}, seed {self.task.seed}"
+
+
+@cache
+def code_digest() -> dict[str, str]:
+    """SHA-256 of each keyed module, without comments, docstrings and formatting."""
+    return {
+        name: hashlib.sha256(
+            _bare_code((PACKAGE / name).read_text(encoding="utf-8")).encode()
+        ).hexdigest()
+        for name in KEYED_MODULES
+    }
+
+
+def _bare_code(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        ):
+            body[:1] = [] if len(body) > 1 else [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of installed packages, without importing them."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def key_parts(spec: RunSpec) -> dict[str, Any]:
+    """Everything that decides a run's numbers; two runs of equal parts are equal."""
+    task = asdict(spec.task)
+    experiment = task.pop("experiment")
+    # Names and the recipe's own number of epochs decide nothing.
+    experiment["recipe"].pop("epochs")
+    return {
+        "layers": experiment["layers"],
+        "recipe": experiment["recipe"],
+        **task,
+        "fingerprint": spec.fingerprint,
+        "threads": train.THREADS,
+        "backend": spec.backend,
+        "versions": package_versions(
+            ("keras", "numpy", *BACKEND_PACKAGES[spec.backend])
+        ),
+        "code": code_digest(),
+    }
+
+
+def run_key(spec: RunSpec) -> str:
+    """SHA-256 of the key parts, as 64 hexadecimal digits."""
+    text = json.dumps(key_parts(spec), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def experiment_from(record: dict[str, Any]) -> Experiment:
+    """The experiment that a record was made with, as a value again."""
+    stored = record["experiment"]
+    recipe = stored["recipe"]
+    return Experiment(
+        stored["name"],
+        tuple(
+            Layer(part["kind"], _tuples(part["config"])) for part in stored["layers"]
+        ),
+        Recipe(
+            Optimizer(
+                recipe["optimizer"]["kind"], _tuples(recipe["optimizer"]["config"])
+            ),
+            recipe["batch_size"],
+            recipe["epochs"],
+            Normalization(**recipe["normalization"]),
+        ),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run: its record and the folder with its arrays.
+
+    `status` is `trained` or `reused` for a run that matches this checkout, `evidence`
+    for a committed one.
+    """
+
+    record: dict[str, Any]
+    folder: Path
+    status: str = "reused"
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment, rebuilt from the record."""
+        return experiment_from(self.record)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.record["model"]
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.record["seed"]
+
+    @property
+    def key16(self) -> str:
+        """The first 16 digits of the key, which name the folder."""
+        return self.record["key"][:16]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One entry per epoch."""
+        return self.record["history"]
+
+    @property
+    def compares_with_2019(self) -> bool:
+        """Whether it is 2019's recipe in full: replicate, all of MNIST, all epochs."""
+        record = self.record
+        return (
+            record["dataset"]["fingerprint"] == MNIST_FINGERPRINT
+            and record["protocol"] == "replicate"
+            and (record["train_size"], record["test_size"]) == FULL_MNIST
+            and record["epochs"] == self.experiment.recipe.epochs
+        )
+
+    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted classes uint8 (test_size,) and their probabilities float32."""
+        with np.load(self.folder / "predictions.npz", allow_pickle=False) as file:
+            return file["predicted"], file["confidence"]
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights by name, as `conv_1/kernel`, float32.
+
+        Raises:
+            FileNotFoundError: the run was stored without weights.
+        """
+        with np.load(self.folder / "weights.npz", allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}

@@ -1,0 +1,119 @@
+"""Where runs are stored: one folder a run, each file written whole or not at all.
+
+A run is stored in `OUT/runs/<experiment>/<first 16 digits of the key>/`, where
+`run.json` is written last: a folder without it is a run that has not finished.
+"""
+
+import io
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnistlab import train
+from mnistlab.record import SCHEMA, make_record
+from mnistlab.runs import Run, RunSpec, experiment_from, run_key
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or the file that was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def run_folder(out: Path, spec: RunSpec) -> Path:
+    """The folder of a run below an output folder."""
+    return Path(out) / "runs" / spec.task.experiment.name / run_key(spec)[:16]
+
+
+def _npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def write_run(
+    out: Path, spec: RunSpec, epoch: train.Epoch, environment: dict[str, Any]
+) -> Run:
+    """Store a finished run, its record last, and drop its checkpoint."""
+    outcome = epoch.outcome
+    if outcome is None:
+        raise ValueError(f"{spec.title}: the run has not finished")
+    folder = run_folder(out, spec)
+    record = make_record(spec, epoch.history, outcome, environment)
+    write_atomically(folder / "weights.npz", _npz(**outcome.weights))
+    predictions = _npz(predicted=outcome.predicted, confidence=outcome.confidence)
+    write_atomically(folder / "predictions.npz", predictions)
+    text = json.dumps(record, indent=1, allow_nan=False)
+    write_atomically(folder / "run.json", text.encode())
+    (folder / "state.npz").unlink(missing_ok=True)
+    return Run(record, folder, "trained")
+
+
+def read_run(folder: Path, status: str = "reused") -> Run | None:
+    """Read a stored run; a damaged or foreign one is None, with a warning."""
+    path = Path(folder) / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] != SCHEMA:
+            raise ValueError(f"expected schema {SCHEMA}, got {record['schema']!r}")
+        if record["key"][:16] != path.parent.name:
+            raise ValueError(f"its key is {record['key'][:16]}, not its folder's name")
+        if not (path.parent / "predictions.npz").is_file():
+            raise ValueError("predictions.npz is missing")
+        experiment_from(record)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"{path} is not used: {reason}", stacklevel=2)
+        return None
+    return Run(record, path.parent, status)
+
+
+def find_run(out: Path, spec: RunSpec) -> Run | None:
+    """The stored run of a specification, or None."""
+    run = read_run(run_folder(out, spec))
+    if run is not None and run.record["key"] != run_key(spec):
+        return None
+    return run
+
+
+def stored_runs(root: Path, status: str = "reused") -> list[Run]:
+    """All finished runs below an output folder, by name, seed and key."""
+    found = (read_run(p.parent, status) for p in Path(root).glob("runs/*/*/run.json"))
+    runs = [run for run in found if run is not None]
+    return sorted(runs, key=lambda run: (run.name, run.seed, run.key16))
+
+
+def write_checkpoint(out: Path, spec: RunSpec, state: bytes) -> None:
+    """Keep the state after an epoch, in place of the one before."""
+    write_atomically(run_folder(out, spec) / "state.npz", state)
+
+
+def read_checkpoint(out: Path, spec: RunSpec) -> bytes | None:
+    """The state that a run can go on from, or None; a damaged one with a warning."""
+    path = run_folder(out, spec) / "state.npz"
+    try:
+        state = path.read_bytes()
+        epochs = len(train.read_history(state))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{path} is not used: {error}", stacklevel=2)
+        return None
+    return state if epochs < spec.task.epochs else None
