@@ -1,7 +1,5 @@
 """Make the record of a run: every number a page may show, and how it came about."""
 
-import os
-import platform
 import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,39 +11,13 @@ import numpy as np
 from mnistlab import train
 from mnistlab.models.sizes import macs, params, trainable_params
 from mnistlab.runs import (
-    BACKEND_PACKAGES,
     PACKAGE,
     RunSpec,
     key_parts,
-    package_versions,
     run_key,
 )
 
 SCHEMA = 1
-
-
-def environment() -> dict[str, Any]:
-    """What this process runs on: asked in the process that trains."""
-    names = {name for group in BACKEND_PACKAGES.values() for name in group}
-    versions = package_versions(sorted({"keras", "numpy", *names}))
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "packages": {k: v for k, v in versions.items() if v != "not installed"},
-    }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 @cache

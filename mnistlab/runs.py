@@ -6,10 +6,8 @@ Knows nothing about Keras, and does not import it.
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 
 from mnistlab import train
 from mnistlab.data import MNIST_FINGERPRINT
+from mnistlab.environment import BACKEND_PACKAGES, package_versions
 from mnistlab.models.experiment import (
     Experiment,
     Layer,
@@ -29,11 +28,6 @@ PACKAGE = Path(__file__).parent
 # Exactly the modules that make numbers; a test holds this list against what a
 # training process imports.
 KEYED_MODULES = ("models/experiment.py", "models/layers.py", "train.py")
-BACKEND_PACKAGES = {
-    "tensorflow": ("tensorflow",),
-    "jax": ("jax", "jaxlib"),
-    "torch": ("torch",),
-}
 FULL_MNIST = (60_000, 10_000)
 
 
@@ -77,17 +71,6 @@ def _bare_code(source: str) -> str:
         ):
             body[:1] = [] if len(body) > 1 else [ast.Pass()]
     return ast.unparse(tree)
-
-
-def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Versions of installed packages, without importing them."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
 
 
 def key_parts(spec: RunSpec) -> dict[str, Any]:
@@ -151,6 +134,9 @@ class Run:
     record: dict[str, Any]
     folder: Path
     status: str = "reused"
+
+    def __repr__(self) -> str:
+        return f"<Run {self.name}, seed {self.seed}, {self.key16}, {self.status}>"
 
     @cached_property
     def experiment(self) -> Experiment:

@@ -1,0 +1,301 @@
+"""`study`: the runs of a family, trained if they are missing. The notebooks' one call."""
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mnistlab import data, models, store
+from mnistlab.environment import BACKEND_PACKAGES
+from mnistlab.models.experiment import Experiment
+from mnistlab.models.sizes import layer_sizes
+from mnistlab.runs import PACKAGE, Run, RunSpec
+from mnistlab.schedule import Progress, train_runs
+from mnistlab.train import PROTOCOLS, Task
+
+EVIDENCE = PACKAGE.parent / "results"
+IMAGE_DATA_FORMATS = ("channels_last", "channels_first")
+
+
+class StudyError(ValueError):
+    """A parameter is wrong, or runs are missing: says which, and what to do."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of the data and of the recipe's epochs; None is all."""
+
+    train_size: int | None
+    test_size: int | None
+    epochs: int | None
+
+
+PROFILES = {
+    "smoke": Profile(512, 256, 1),
+    "quick": Profile(4_096, 1_000, 2),
+    "full": Profile(None, None, None),
+}
+
+
+def choose(name: str, value: object, choices: Iterable[str]) -> str:
+    """Check that a value is one of several, and suggest the nearest if it is not."""
+    choices = list(choices)
+    if value in choices:
+        return str(value)
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise StudyError(
+        f"{name}: expected one of {', '.join(choices)}, got {value!r}{hint}"
+    )
+
+
+def _count(name: str, value: object, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise StudyError(
+            f"{name}: expected a whole number of at least {least}, got {value!r}"
+        )
+    return value
+
+
+def _experiments(family: str | Iterable[Experiment]) -> tuple[Experiment, ...]:
+    if isinstance(family, str):
+        return models.FAMILIES[choose("family", family, models.FAMILIES)]
+    experiments = tuple(family)
+    names = [experiment.name for experiment in experiments]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise StudyError(f"family: the name {sorted(twice)[0]!r} is there twice")
+    return experiments
+
+
+def specify(
+    family: str | Iterable[Experiment],
+    dataset: data.Dataset,
+    *,
+    profile: str = "quick",
+    protocol: str = "replicate",
+    seeds: Sequence[int] = (0,),
+    epochs: int | None = None,
+    train_size: int | None = None,
+) -> list[RunSpec]:
+    """Resolve parameters into run specifications: every experiment with every seed.
+
+    Raises:
+        StudyError: a parameter is wrong.
+    """
+    experiments = _experiments(family)
+    sizes = PROFILES[choose("profile", profile, PROFILES)]
+    choose("protocol", protocol, PROTOCOLS)
+    if isinstance(seeds, str | int) or not list(seeds):
+        raise StudyError(f"seeds: expected numbers such as (0, 1, 2), got {seeds!r}")
+    if epochs is not None:
+        _count("epochs", epochs)
+    available = len(dataset.x_train)
+    if train_size is not None:
+        # Fewer than 12 leave nothing to validate on under holdout.
+        _count("train_size", train_size, 12)
+        if train_size > available:
+            raise StudyError(
+                f"train_size: {dataset.name} has {available:,} training images, got "
+                f"{train_size:,}"
+            )
+    backend = choose("KERAS_BACKEND", os.environ["KERAS_BACKEND"], BACKEND_PACKAGES)
+    image_data_format = choose(
+        "MNISTLAB_IMAGE_DATA_FORMAT",
+        os.environ.get("MNISTLAB_IMAGE_DATA_FORMAT", IMAGE_DATA_FORMATS[0]),
+        IMAGE_DATA_FORMATS,
+    )
+    specs = []
+    for experiment in experiments:
+        layer_sizes(experiment)  # an impossible experiment is told before training
+        for seed in seeds:
+            task = Task(
+                experiment=experiment,
+                seed=_count("seeds", seed, 0),
+                epochs=epochs or sizes.epochs or experiment.recipe.epochs,
+                protocol=protocol,
+                train_size=train_size or min(sizes.train_size or available, available),
+                test_size=min(
+                    sizes.test_size or len(dataset.x_test), len(dataset.x_test)
+                ),
+                image_data_format=image_data_format,
+            )
+            specs.append(
+                RunSpec(task, dataset.name, dataset.fingerprint, profile, backend)
+            )
+    return specs
+
+
+def find_run(out: Path, spec: RunSpec) -> Run | None:
+    """A finished run of this checkout, in the output folder or in the evidence."""
+    return store.find_run(out, spec) or store.find_run(EVIDENCE, spec)
+
+
+def lock_output(out: Path) -> FileLock:
+    """A lock on an output folder, so that two builds do not write into it.
+
+    Raises:
+        StudyError: another process holds it, or the folder cannot be written to.
+    """
+    out = Path(out)
+    holder = out / ".holder"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".lock", timeout=0)
+        lock.acquire()
+        holder.write_text(f"process {os.getpid()}")
+    except Timeout:
+        who = holder.read_text() if holder.exists() else "another process"
+        raise StudyError(
+            f"{out} is in use by {who}; wait for it, or use another --out"
+        ) from None
+    except OSError as error:
+        raise StudyError(
+            f"cannot write into {out} ({error.strerror}); use another --out"
+        ) from error
+    return lock
+
+
+def study(
+    family: str | Iterable[Experiment],
+    *,
+    dataset: str = "auto",
+    profile: str = "quick",
+    protocol: str = "replicate",
+    seeds: Sequence[int] = (0,),
+    epochs: int | None = None,
+    train_size: int | None = None,
+    out: str | Path = "../build",
+) -> list[Run]:
+    """Return the runs of a family, after training those that are missing.
+
+    Args:
+        family: `mlp`, `conv2`, `conv3`, `conv5`, `conv7`, or experiments of your own.
+        dataset: `auto`, `mnist`, `digits` or a folder in IDX format.
+        profile: `smoke` (512 images, 1 epoch), `quick` (4,096 images, 2 epochs) or
+            `full` (all images, the recipe's epochs).
+        protocol: `replicate` (evaluate on the test set after every epoch, as 2019
+            did) or `holdout` (validate on held-out training images).
+        seeds: one run of each experiment for each seed, whole numbers from 0.
+        epochs: instead of the profile's.
+        train_size: instead of the profile's.
+        out: the output folder; runs that are there are not trained again.
+
+    Returns:
+        One run for each experiment and seed, in the family's order.
+
+    Raises:
+        StudyError: a parameter is wrong, a run has failed, or a run is missing where
+            training is not allowed (under `run_all.py`, which has trained before).
+        mnistlab.files.DataError: the data cannot be had.
+    """
+    digits = data.load(dataset)
+    specs = specify(
+        family,
+        digits,
+        profile=profile,
+        protocol=protocol,
+        seeds=seeds,
+        epochs=epochs,
+        train_size=train_size,
+    )
+    found = {spec: find_run(Path(out), spec) for spec in specs}
+    missing = [spec for spec, run in found.items() if run is None]
+    if missing and os.environ.get("MNISTLAB_TRAIN") == "never":
+        names = "; ".join(spec.title for spec in missing)
+        raise StudyError(
+            f"not in {out}, because training failed or was interrupted: {names}"
+        )
+    if missing:
+        with lock_output(Path(out)):
+            results = train_runs(missing, digits, Path(out), report=_show(missing))
+        failed = [result for result in results if result.run is None]
+        if failed:
+            reasons = "; ".join(f"{r.spec.title}: {r.message}" for r in failed)
+            raise StudyError(f"{len(failed)} of {len(results)} runs failed: {reasons}")
+        found |= {result.spec: result.run for result in results}
+    return [run for run in found.values() if run is not None]
+
+
+def _show(specs: Sequence[RunSpec]):
+    """A progress report for a notebook or a terminal: one line a run, rewritten."""
+    from IPython.display import HTML, display
+
+    lines = {spec: "waiting" for spec in specs}
+    handle = display(HTML(""), display_id=True)
+
+    def report(progress: Progress) -> None:
+        spec, history = progress.spec, progress.history
+        done = f"epoch {len(history)} of {spec.task.epochs}"
+        scores = f", test accuracy {history[-1]['val_accuracy']:.4f}" if history else ""
+        lines[spec] = {
+            "started": f"training, {done}{scores}",
+            "epoch": f"training, {done}{scores}",
+            "trained": f"trained{scores}",
+            "failed": f"failed: {progress.message}",
+        }[progress.kind]
+        if handle is None:  # a plain Python prompt
+            print(f"{spec.title}: {lines[spec]}")
+            return
+        rows = "".join(f"<li>{s.title}: {line}</li>" for s, line in lines.items())
+        handle.update(HTML(f"<ul>{rows}</ul>"))
+
+    return report
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All runs there are for a question: this build's, the evidence's, the gaps."""
+
+    runs: list[Run]
+    evidence: list[Run]
+    missing: list[RunSpec]
+
+    def _repr_html_(self) -> str:
+        text = (
+            f"<p>{len(self.runs)} runs of this build; {len(self.evidence)} committed "
+            "full runs"
+        )
+        if self.missing:
+            names = ", ".join(spec.title for spec in self.missing)
+            text += f"; missing in this build: {names}"
+        return text + ".</p>"
+
+
+def load_runs(
+    *,
+    dataset: str = "auto",
+    profile: str = "quick",
+    protocol: str = "replicate",
+    seeds: Sequence[int] = (0,),
+    epochs: int | None = None,
+    train_size: int | None = None,
+    out: str | Path = "../build",
+) -> Gathered:
+    """Gather the runs of all families that are there, and train nothing.
+
+    The parameters are those of `study`. Evidence is every committed run, also of
+    other commits; it is never passed off as this checkout's.
+    """
+    specs = [
+        spec
+        for family in models.FAMILIES
+        for spec in specify(
+            family,
+            data.load(dataset),
+            profile=profile,
+            protocol=protocol,
+            seeds=seeds,
+            epochs=epochs,
+            train_size=train_size,
+        )
+    ]
+    found = {spec: find_run(Path(out), spec) for spec in specs}
+    return Gathered(
+        runs=[run for run in found.values() if run is not None],
+        evidence=store.stored_runs(EVIDENCE, "evidence"),
+        missing=[spec for spec, run in found.items() if run is None],
+    )
