@@ -1,6 +1,7 @@
 """Find the digits, verify them, and hand them out as arrays; knows no framework."""
 
 import hashlib
+import html
 import json
 import os
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnistlab.files import IDX_FILES, DataError, read_files
+from mnistlab.files import IDX_FILES, SIDE, DataError, read_files
 
 NPZ_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 MNIST_FINGERPRINT = "760ebfaea23cdba35d10d3335224c2b090c03fda2faa00a0dca90d9c057664b2"
@@ -49,10 +50,22 @@ class Dataset:
     fingerprint: str
     notice: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """What it is, in a sentence."""
+        return (
+            f"{self.name}: {len(self.x_train):,} training and {len(self.x_test):,} "
+            f"test images of {SIDE} x {SIDE} pixels"
+        )
+
     def _repr_html_(self) -> str:
-        sizes = f"{len(self.x_train):,} training and {len(self.x_test):,} test images"
-        notice = f"<p><strong>{self.notice}</strong></p>" if self.notice else ""
-        return f"<p>Data set <strong>{self.name}</strong>: {sizes}.</p>{notice}"
+        sentence = html.escape(self.sentence)
+        if not self.notice:
+            return f"<p>{sentence}.</p>"
+        return (
+            f'<p>{sentence}.</p><p style="padding:0.6em;border:2px solid #b35900;">'
+            f"<strong>{html.escape(self.notice)}</strong></p>"
+        )
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

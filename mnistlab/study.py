@@ -1,4 +1,4 @@
-"""`study`: the runs of a family, trained if they are missing. The notebooks' one call."""
+"""`study`, the notebooks' one call: the runs of a family, trained if missing."""
 
 import difflib
 import os
@@ -222,10 +222,11 @@ def study(
 
 def _show(specs: Sequence[RunSpec]):
     """A progress report for a notebook or a terminal: one line a run, rewritten."""
+    from IPython import get_ipython
     from IPython.display import HTML, display
 
     lines = {spec: "waiting" for spec in specs}
-    handle = display(HTML(""), display_id=True)
+    handle = display(HTML(""), display_id=True) if get_ipython() else None
 
     def report(progress: Progress) -> None:
         spec, history = progress.spec, progress.history
@@ -265,6 +266,11 @@ class Gathered:
         return text + ".</p>"
 
 
+def evidence() -> list[Run]:
+    """Every committed run, also of other commits; never this checkout's own."""
+    return store.stored_runs(EVIDENCE, "evidence")
+
+
 def load_runs(
     *,
     dataset: str = "auto",
@@ -277,8 +283,7 @@ def load_runs(
 ) -> Gathered:
     """Gather the runs of all families that are there, and train nothing.
 
-    The parameters are those of `study`. Evidence is every committed run, also of
-    other commits; it is never passed off as this checkout's.
+    The parameters are those of `study`.
     """
     specs = [
         spec
@@ -296,6 +301,6 @@ def load_runs(
     found = {spec: find_run(Path(out), spec) for spec in specs}
     return Gathered(
         runs=[run for run in found.values() if run is not None],
-        evidence=store.stored_runs(EVIDENCE, "evidence"),
+        evidence=evidence(),
         missing=[spec for spec, run in found.items() if run is None],
     )

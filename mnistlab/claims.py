@@ -1,0 +1,345 @@
+"""2019's conclusions and contradictions, with the figures that bear on each.
+
+Contradictions are computed from the experiments and the reported figures.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mnistlab import models, reported
+from mnistlab.models.experiment import Experiment
+from mnistlab.runs import Run
+from mnistlab.tables import (
+    Table,
+    convolutions,
+    dropout_rates,
+    has_batchnorm,
+    record_link,
+    regularization,
+)
+
+ALL = {e.name: e for family in models.FAMILIES.values() for e in family}
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """A conclusion of 2019: where it stands, what it says, how it is to be tested."""
+
+    id: str
+    source: str
+    models: tuple[str, ...]
+    sentence: str
+    test: str
+
+
+CONCLUSIONS = (
+    Conclusion(
+        "A-1",
+        "A3",
+        ("conv3_a1", "conv2_a2", "conv3_a3"),
+        "A3 converged very fast, against A1 and A2.",
+        "Epochs and CPU seconds to 98.5 % test accuracy.",
+    ),
+    Conclusion(
+        "A-2",
+        "A4",
+        ("conv3_a3", "conv3_a4"),
+        "A4's test score is abnormal, because of dropout right after the second "
+        "convolution or of a 3x3 kernel after a 5x5 one.",
+        "Last-epoch accuracy over seeds against 2019's 0.9625, whose own epoch 4 had "
+        "0.9803; A3 also has 3x3 after 5x5.",
+    ),
+    Conclusion(
+        "A-3",
+        "A5 against A4",
+        ("conv3_a4", "conv2_a5"),
+        "Without the first dropout the model performs better.",
+        "Confounded: A5 also lacks the third convolution. The control is A4 without "
+        "that dropout.",
+    ),
+    Conclusion(
+        "B-1",
+        "B21, B22, B31, B32",
+        ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32"),
+        "Without dropout and regularisation, overfitting begins after 10 to 15 epochs.",
+        "The epoch of the lowest test loss, and the rise after it.",
+    ),
+    Conclusion(
+        "B-2",
+        "B23, B24, B33, B34, B53, B54, B71, B72",
+        (
+            "conv2_b23", "conv2_b24", "conv3_b33", "conv5_b34", "conv5_b53",
+            "conv5_b54", "conv7_b71", "conv7_b72",
+        ),
+        "With dropout 0.5 and L2, training and test loss converge.",
+        "Plain cross-entropy of both, dropout off, at the last epoch.",
+    ),
+    Conclusion(
+        "B-3",
+        "fair pairs of B",
+        (
+            "conv2_b21", "conv2_b23", "conv2_b22", "conv2_b24", "conv3_b31",
+            "conv3_b33", "conv5_b51", "conv5_b53", "conv5_b52", "conv5_b54",
+        ),
+        "Regularised models score lower, and only because 25 epochs are few.",
+        "Paired differences; then 75 epochs for the cheap pairs.",
+    ),
+    Conclusion(
+        "B-4",
+        "B5x against B2x",
+        (
+            "conv2_b21", "conv2_b22", "conv2_b23", "conv2_b24", "conv5_b51",
+            "conv5_b52", "conv5_b53", "conv5_b54",
+        ),
+        "The more convolutions, the more regularisation helps generalisation.",
+        "Gap reduction in deep pairs minus that in shallow pairs; there is no "
+        "unregularised model of seven convolutions.",
+    ),
+    Conclusion(
+        "C-1",
+        "C1 to C3",
+        ("conv2_c1", "conv5_c2", "conv7_c3"),
+        "More convolutions converge faster.",
+        "Epochs to a given training loss; C printed no epochs.",
+    ),
+    Conclusion(
+        "C-2",
+        "C",
+        ("conv2_c1", "conv5_c2", "conv7_c3"),
+        "More layers do not always raise accuracy, because of overfitting.",
+        "Order of accuracy, and the sign of training minus test; C2's dropout of 0.7 "
+        "on 25 channels suggests underfitting.",
+    ),
+    Conclusion(
+        "D-1",
+        "D's table",
+        ("conv3_d1", "conv5_d2", "conv7_d3"),
+        "D1 is the most accurate; D3 comes close at under a third of the time.",
+        "McNemar's test on predictions; CPU seconds.",
+    ),
+    Conclusion(
+        "E-1",
+        "E1",
+        ("mlp_e1",),
+        "Two dense layers with dropout only leave a wide gap between training and "
+        "validation loss.",
+        "The gap at the last epoch, and the ratio.",
+    ),
+    Conclusion(
+        "E-2",
+        "E2, E3",
+        ("mlp_e1", "mlp_e2", "mlp_e3"),
+        "With several dropouts and batch normalisation the two losses are very close.",
+        "The same; E3's own gap of 2019 (0.032) is nearly E1's (0.037).",
+    ),
+    Conclusion(
+        "E-3",
+        "E2, E3",
+        ("mlp_e2", "mlp_e3"),
+        "Trained weights are smooth and Gaussian.",
+        "Skewness and excess kurtosis of each kernel, within stated limits.",
+    ),
+)  # fmt: skip
+
+
+def conclusions() -> Table:
+    """All conclusions, a row each."""
+    rows = [
+        {"id": c.id, "2019, source": c.source, "says": c.sentence, "test it as": c.test}
+        for c in CONCLUSIONS
+    ]
+    return Table(pd.DataFrame(rows))
+
+
+def epochs_to(run: Run, accuracy: float) -> int | None:
+    """The first epoch whose test accuracy reaches a level (0 to 1), or None."""
+    reached = (e["epoch"] for e in run.history if e["val_accuracy"] >= accuracy)
+    return next(reached, None)
+
+
+def figures(conclusion: Conclusion, runs: Sequence[Run]) -> Table:
+    """The figures that bear on a conclusion: 2019's last epoch, and each run of ours.
+
+    2019's stand in rows of their own; runs that do not compare with them say so.
+    """
+    rows = []
+    for name in conclusion.models:
+        final = reported.finals()[name]
+        last = reported.history(name)[-1]
+        rows.append(
+            {
+                "model": name,
+                "run": "2019",
+                "training loss": _decimals(last["loss"]),
+                "test loss": _decimals(final.test_loss),
+                "test accuracy (%)": f"{100 * final.test_accuracy:.2f}",
+            }
+        )
+        for run in (run for run in runs if run.name == name):
+            record, last = run.record, run.history[-1]
+            best = min(run.history, key=lambda e: e["val_cross_entropy"])
+            reached = epochs_to(run, 0.985)
+            rows.append(
+                {
+                    "model": name,
+                    "run": _kind(run),
+                    "training loss": _decimals(last["loss"]),
+                    "test loss": _decimals(record["test"]["loss"]),
+                    "test accuracy (%)": f"{100 * record['test']['accuracy']:.2f}",
+                    "cross-entropy, training": _decimals(
+                        record["train"]["cross_entropy"]
+                    ),
+                    "cross-entropy, test": _decimals(record["test"]["cross_entropy"]),
+                    "best epoch": f"{best['epoch']} of {record['epochs']}",
+                    "epochs to 98.5 %": "not reached" if reached is None else reached,
+                    "CPU seconds": f"{record['cpu_seconds']:.0f}",
+                    "record": record_link(run),
+                }
+            )
+    caption = f"{conclusion.id}: {conclusion.sentence} Test: {conclusion.test}"
+    return Table(pd.DataFrame(rows), caption)
+
+
+def _kind(run: Run) -> str:
+    size = "" if run.compares_with_2019 else ", does not compare with 2019"
+    where = "evidence" if run.status == "evidence" else "this build"
+    return f"{where}, seed {run.seed}{size}"
+
+
+def _decimals(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def weight_shapes(names: Sequence[str], runs: Sequence[Run]) -> Table:
+    """Skewness and excess kurtosis of every kernel; both are 0 for a Gaussian."""
+    rows = [
+        {
+            "model": run.name,
+            "seed": run.seed,
+            "kernel": kernel["name"],
+            "skewness": f"{kernel['skewness']:+.2f}",
+            "excess kurtosis": f"{kernel['excess_kurtosis']:+.2f}",
+            "record": record_link(run),
+        }
+        for run in runs
+        if run.name in names
+        for kernel in run.record["kernels"]
+    ]
+    return Table(pd.DataFrame(rows))
+
+
+def fifth_weight(experiment: Experiment) -> str:
+    """What `get_weights()[4]` of a model is, 2019's "Output Layer" of every violin."""
+    names = []
+    ordinal = 0
+    for layer in experiment.layers:
+        if layer.kind in ("Conv2D", "Dense"):
+            ordinal += 1
+            kind = "convolution" if layer.kind == "Conv2D" else "dense layer"
+            names += [f"kernel of {kind} {ordinal}", f"bias of {kind} {ordinal}"]
+        elif layer.kind == "BatchNormalization":
+            names += [
+                f"batch-normalisation {part}"
+                for part in ("gamma", "beta", "moving mean", "moving variance")
+            ]
+    names += ["kernel of the output layer", "bias of the output layer"]
+    return names[4]
+
+
+def contradictions() -> Table:
+    """Where 2019 contradicts itself: what it said, and what is computed today."""
+    final, entry = reported.finals(), reported.entry
+    rows = []
+
+    def add(number: int, model: str, subject: str, said: object, found: object):
+        rows.append(
+            {
+                "no.": number,
+                "model": model,
+                "subject": subject,
+                "2019 says": html.escape(str(said)),
+                "its code or log says": html.escape(str(found)),
+            }
+        )
+
+    deep = len(convolutions(ALL["conv5_b34"]))
+    said = entry("B", "conv5_b34", "#ConvNets")
+    add(1, "B34", "convolutions, B's table", said, deep)
+    for name in ("conv5_b51", "conv5_b52"):
+        has = bool(dropout_rates(ALL[name])), has_batchnorm(ALL[name])
+        for column, value in zip(("Dropout", "BatchNormalization"), has, strict=True):
+            add(2, _short(name), column, entry("B", name, column), value)
+    for name in ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32"):
+        value = bool(dropout_rates(ALL[name]))
+        add(2, _short(name), "Dropout", entry("B", name, "Dropout"), value)
+    strides = {
+        "x".join(map(str, conv["strides"]))
+        for name, experiment in ALL.items()
+        if final[name].letter == "B"
+        for conv in convolutions(experiment)
+    }
+    said = entry("B", "conv2_b21", "Stride")
+    add(2, "all of B", "stride of the convolutions", said, ", ".join(sorted(strides)))
+    a3 = ALL["conv3_a3"]
+    said = entry("A", "conv3_a3", "optimizer")
+    add(3, "A3", "optimizer", said, a3.recipe.optimizer.kind)
+    said = entry("A", "conv3_a3", "dropout")
+    add(3, "A3", "dropout", said, "Yes" if dropout_rates(a3) else "No")
+    d1, d3 = reported.history("conv3_d1"), reported.history("conv7_d3")
+    said = entry("D", "conv3_d1", "test accuracy")
+    add(4, "D1", "test accuracy", said, d1[-1]["val_accuracy"])
+    add(4, "D1", "test loss", final["conv3_d1"].test_loss, d1[-1]["val_loss"])
+    best = max(epoch["accuracy"] for epoch in d1)
+    said = entry("D", "conv3_d1", "training accuracy")
+    add(4, "D1", "training accuracy, best epoch", said, best)
+    best = max(epoch["accuracy"] for epoch in d3)
+    said = entry("D", "conv7_d3", "training accuracy")
+    add(4, "D3", "training accuracy, best epoch", said, best)
+    third = [fifth_weight(experiment) for experiment in ALL.values()]
+    right = [_short(n) for n, w in zip(ALL, third, strict=True) if "output" in w]
+    mean = f"the output kernel for {', '.join(right)} only, else such as {third[-1]}"
+    add(5, "all", "third weight violin", "Output Layer", mean)
+    add(6, "all", "validation data", "validation loss", "the test set, in all five")
+    add(6, "C1 to C3", "variable testloss", "loss on the test set", "training loss")
+    sizes = {ALL[n].recipe.batch_size for n in ALL if final[n].letter == "C"}
+    said = entry("C", "conv2_c1", "batch size")
+    add(7, "C1 to C3", "batch size", said, ", ".join(map(str, sizes)))
+    for table, name, column, value in (
+        ("A", "conv2_a2", "training accuracy", final["conv2_a2"].train_accuracy),
+        ("A", "conv3_a3", "test accuracy", final["conv3_a3"].test_accuracy),
+        ("C", "conv2_c1", "test accuracy", final["conv2_c1"].test_accuracy),
+    ):
+        said = entry(table, name, column)
+        digits = len(said.partition(".")[2])
+        found = f"{value}; to {digits} digits {value:.{digits}f}, to 3 {value:.3f}"
+        add(8, _short(name), f"{column}, {table}'s table", said, found)
+    b = {name: final[name].test_accuracy for name in final if final[name].letter == "B"}
+    top = max(b, key=b.__getitem__)
+    penalty = regularization(ALL[top])
+    add(
+        9,
+        "B",
+        "regularised models",
+        "end less accurate",
+        f"B24 {b['conv2_b24']} beats B22 {b['conv2_b22']}; best is {_short(top)} "
+        f"{b[top]} with {penalty}",
+    )
+    return Table(
+        pd.DataFrame(rows),
+        "The last column is computed from the experiments and the reported figures.",
+    )
+
+
+def _short(name: str) -> str:
+    return name.rpartition("_")[2].upper()
+
+
+def headline() -> str:
+    """What the page holds, counted."""
+    return (
+        f"{len(CONCLUSIONS)} conclusions of 2019 and "
+        f"{contradictions().frame['no.'].nunique()} contradictions, with their figures"
+    )

@@ -1,0 +1,21 @@
+"""What a notebook imports, in one line."""
+
+from IPython.display import display
+
+from mnistlab import claims, data, models, plots, tables
+from mnistlab.result import best_of, declare
+from mnistlab.study import evidence, load_runs, study
+
+__all__ = [
+    "best_of",
+    "claims",
+    "data",
+    "declare",
+    "display",
+    "evidence",
+    "load_runs",
+    "models",
+    "plots",
+    "study",
+    "tables",
+]

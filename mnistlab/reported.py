@@ -1,0 +1,96 @@
+"""What 2019 printed: final figures, epochs, and table entries. Knows nobody.
+
+The figures are those of the training logs and printed evaluations; `entries` are
+those cells of 2019's tables that say something else.
+"""
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("reported")
+LETTERS = "ABCDE"
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One model's final figures of 2019; None where nothing was printed."""
+
+    name: str
+    letter: str
+    label: str
+    train_accuracy: float | None
+    test_accuracy: float
+    test_loss: float
+    time: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a 2019 table, as it was printed."""
+
+    table: str
+    model: str
+    column: str
+    entry: str
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with open(FOLDER / name, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+@cache
+def finals() -> dict[str, Reported]:
+    """The final figures by model name.
+
+    >>> finals()["conv2_a2"].test_accuracy
+    0.9877
+    """
+    return {
+        name: Reported(
+            name=name,
+            letter=row["model"][0],
+            label=row["label_2019"],
+            train_accuracy=_number(row["train_accuracy_2019"]),
+            test_accuracy=float(row["test_accuracy_2019"]),
+            test_loss=float(row["test_loss_2019"]),
+            time=row["time_2019"],
+        )
+        for row in _rows("models.csv")
+        for name in [f"{row['family']}_{row['model'].lower()}"]
+    }
+
+
+@cache
+def history(name: str) -> tuple[dict[str, float | None], ...]:
+    """The epochs of a model that could be read, sparse; empty for one not of 2019.
+
+    >>> history("conv2_a2")[-1]["val_loss"]
+    0.0367
+    """
+    letters = {
+        final.name: final.name.split("_")[1].upper() for final in finals().values()
+    }
+    return tuple(
+        {key: _number(value) for key, value in row.items() if key != "model"}
+        for row in _rows("history.csv")
+        if row["model"] == letters.get(name)
+    )
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Table cells of 2019 that differ from its own code, log or rounding."""
+    return tuple(Entry(**row) for row in _rows("entries.csv"))
+
+
+def entry(table: str, model: str, column: str) -> str:
+    """One such cell."""
+    wanted = (table, model, column)
+    return next(e.entry for e in entries() if (e.table, e.model, e.column) == wanted)

@@ -1,0 +1,57 @@
+"""What a notebook declares at its end: headline, runs shown, thumbnail."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+from IPython.display import HTML, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mnistlab.runs import Run
+
+RESULT_MIME = "application/vnd.mnistlab.result+json"
+
+
+def declare(
+    headline: str, *, runs: Sequence[Run] = (), figure: Figure | Axes | None = None
+) -> None:
+    """End a notebook with its result; without one it is not published.
+
+    Args:
+        headline: one sentence for the index.
+        runs: every run whose numbers the notebook shows.
+        figure: what the index shows small, as PNG of at most about 400 pixels.
+    """
+    if not headline.strip():
+        raise ValueError("declare: the headline is empty; say what the notebook found")
+    thumbnail = ""
+    if figure is not None:
+        if isinstance(figure, Axes):
+            figure = figure.figure
+        buffer = io.BytesIO()
+        width = figure.get_size_inches()[0]
+        figure.savefig(buffer, format="png", dpi=400 / width, bbox_inches="tight")
+        thumbnail = base64.b64encode(buffer.getvalue()).decode()
+    result = {
+        "headline": headline,
+        "runs": sorted({f"{run.name}/{run.key16}" for run in runs}),
+        "thumbnail": thumbnail,
+    }
+    display({RESULT_MIME: result, "text/plain": headline}, raw=True)
+    display(HTML(f"<p>{headline}</p>"))
+
+
+def best_of(runs: Sequence[Run]) -> str:
+    """A headline: the best of some runs, and what they were trained on."""
+    if not runs:
+        return "No model has been trained in this build yet"
+    best = max(runs, key=lambda run: run.record["test"]["accuracy"])
+    record = best.record
+    models = len({run.name for run in runs})
+    return (
+        f"Best of {models} models: {best.name} with "
+        f"{100 * record['test']['accuracy']:.2f} % of {record['test_size']:,} test "
+        f"images, after {record['epochs']} epochs on {record['train_size']:,} images "
+        f"({record['dataset']['name']}, seed {best.seed})"
+    )
