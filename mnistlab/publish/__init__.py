@@ -1,0 +1,1 @@
+"""Re-execute the notebooks and publish them: plan, execute, render."""

@@ -1,0 +1,283 @@
+"""Execute one notebook with papermill, in a process of its own, and tell the truth.
+
+papermill calls a notebook completed after its kernel was killed, timed out or never
+started. The engine here marks the cell that failed, with the reason, and leaves those
+after it pending. A notebook counts only if every code cell has run, in order, without
+error, and it has declared its result.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+
+from mnistlab.result import RESULT_MIME
+
+GRACE = 15  # seconds that a notebook past its limit gets to save itself
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How an execution ended: `published` if it may be published, else why not."""
+
+    status: str
+    seconds: float
+    message: str = ""
+    result: dict[str, Any] | None = None
+
+
+class NotebookTimeout(Exception):
+    """A notebook has used up its time."""
+
+
+def _engine():
+    from nbclient.exceptions import CellExecutionError
+    from nbformat.v4 import new_output
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NBClientEngine
+    from papermill.utils import merge_kwargs, remove_args
+
+    class HonestClient(PapermillNotebookClient):
+        """papermill's client, which also records what is not an error of a cell."""
+
+        def papermill_execute_cells(self):
+            for index, cell in enumerate(self.nb.cells):
+                try:
+                    self.nb_man.cell_start(cell, index)
+                    self.execute_cell(cell, index)
+                except CellExecutionError as error:
+                    self.nb_man.cell_exception(cell, index, exception=error)
+                    break
+                except BaseException as error:
+                    status, message = explain(error, self.km)
+                    cell.setdefault("outputs", []).append(
+                        new_output(
+                            "error", ename=status, evalue=message, traceback=[message]
+                        )
+                    )
+                    self.nb_man.cell_exception(cell, index, exception=error)
+                    raise
+                finally:
+                    self.nb_man.cell_complete(cell, index)
+
+    class HonestEngine(NBClientEngine):
+        """Runs a notebook with the client above."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+            start_timeout = options.pop("start_timeout", 60)
+            execution_timeout = options.pop("execution_timeout", None)
+            for name in ("log_output", "stdout_file", "stderr_file"):
+                options.pop(name, None)
+            options = remove_args(
+                ["input_path", "timeout", "startup_timeout"], **options
+            )
+            options = merge_kwargs(
+                options,
+                timeout=execution_timeout,
+                startup_timeout=start_timeout,
+                kernel_name=kernel_name,
+            )
+            client = HonestClient(nb_man, **options)
+            try:
+                return client.execute()
+            except BaseException as error:
+                cells = [cell for cell in nb_man.nb.cells if cell.cell_type == "code"]
+                states = [cell.metadata.papermill["status"] for cell in cells]
+                if cells and nb_man.FAILED not in states:
+                    # It ended before the first cell: no kernel, for instance.
+                    status, message = explain(error, client.km)
+                    output = new_output(
+                        "error", ename=status, evalue=message, traceback=[message]
+                    )
+                    cells[0].outputs = [output]
+                    nb_man.cell_exception(cells[0], exception=error)
+                raise
+
+    return HonestEngine
+
+
+def explain(error: BaseException, kernel: Any = None) -> tuple[str, str]:
+    """The status and a sentence for what ended a notebook."""
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, DeadKernelError):
+        process = getattr(getattr(kernel, "provisioner", None), "process", None)
+        code = process.poll() if process is not None else None
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            cause = " (out of memory?)" if name == "SIGKILL" else ""
+            return "killed", f"The kernel was ended by {name}{cause} in this cell."
+        return "killed", f"The kernel ended in this cell, with exit code {code}."
+    if isinstance(error, CellTimeoutError | NotebookTimeout):
+        return "timeout", str(error).partition("\n")[0]
+    if isinstance(error, NoSuchKernel):
+        return "no-kernel", f"There is no kernel named {error.name!r} on this machine."
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "Interrupted."
+    if isinstance(error, PapermillExecutionError):
+        return "failed", f"{error.ename}: {error.evalue}"
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+def _run_job(job: Mapping[str, Any]) -> tuple[str, str]:
+    """In the child process: run papermill, return status and message."""
+    import papermill
+    from papermill.engines import papermill_engines
+    from traitlets.config import Config
+
+    papermill_engines.register("honest", _engine())
+    config = Config()
+    if sys.platform != "win32":
+        # Ports may be taken between being chosen and being bound; sockets may not.
+        config.KernelManager.transport = "ipc"
+
+        def out_of_time(*_):
+            raise NotebookTimeout(f"The notebook took longer than {job['timeout']} s.")
+
+        signal.signal(signal.SIGALRM, out_of_time)
+        signal.alarm(job["timeout"])
+    try:
+        papermill.execute_notebook(
+            job["source"],
+            job["target"],
+            parameters=job["parameters"],
+            cwd=job["cwd"],
+            engine_name="honest",
+            progress_bar=False,
+            autosave_cell_every=0,
+            iopub_timeout=60,
+            config=config,
+        )
+    except BaseException as error:
+        return explain(error)
+    finally:
+        if sys.platform != "win32":
+            signal.alarm(0)
+    return "published", ""
+
+
+def _follow_parent() -> None:
+    """End this process, and so its kernel, when the one that started it is gone."""
+    parent = os.getppid()
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        end_process_tree(os.getpid())
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_process_tree(pid: int) -> None:
+    """Kill a process and everything it has started."""
+    try:
+        parent = psutil.Process(pid)
+        processes = [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def execute(
+    source: Path,
+    target: Path,
+    parameters: Mapping[str, Any],
+    *,
+    environment: Mapping[str, str],
+    timeout: int,
+) -> Execution:
+    """Execute a notebook in a child process and judge what came of it.
+
+    Args:
+        source: the notebook.
+        target: where the executed one is written, complete or not.
+        parameters: what papermill injects.
+        environment: variables for the kernel, added to this process's.
+        timeout: seconds for the whole notebook.
+    """
+    job = {
+        "source": str(source),
+        "target": str(target),
+        "parameters": dict(parameters),
+        "cwd": str(source.parent),
+        "timeout": timeout,
+    }
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnistlab.publish.execute"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    try:
+        answer, errors = process.communicate(json.dumps(job), timeout=timeout + GRACE)
+    except subprocess.TimeoutExpired:
+        end_process_tree(process.pid)
+        process.communicate()
+        seconds = time.perf_counter() - started
+        message = f"The notebook took longer than {timeout} s and did not stop."
+        return Execution("timeout", seconds, message)
+    except BaseException:
+        end_process_tree(process.pid)
+        raise
+    seconds = time.perf_counter() - started
+    try:
+        status, message = json.loads(answer.splitlines()[-1])
+    except (ValueError, IndexError):
+        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+        return Execution("failed", seconds, f"papermill ended early: {lines[-1]}")
+    if status != "published":
+        return Execution(status, seconds, message)
+    try:
+        result = declared_result(nbformat.read(target, as_version=4))
+    except ValueError as error:
+        return Execution("failed", seconds, str(error))
+    return Execution("published", seconds, result=result)
+
+
+def declared_result(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+    """What a completely executed notebook has declared.
+
+    Raises:
+        ValueError: a cell did not run, ran out of order or failed, or nothing was
+            declared.
+    """
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(cells, start=1):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                raise ValueError(f"cell {number}: {output.ename}: {output.evalue}")
+        if cell.source.strip() and cell.execution_count != number:
+            raise ValueError(f"code cell {number} of {len(cells)} was not executed")
+    for cell in reversed(cells):
+        for output in cell.outputs:
+            if RESULT_MIME in output.get("data", {}):
+                return dict(output.data[RESULT_MIME])
+    raise ValueError("the notebook declares no result; end it with declare(...)")
+
+
+if __name__ == "__main__":
+    # The last line printed is the answer; a kernel may print before it.
+    task = json.loads(sys.stdin.read())
+    _follow_parent()
+    print(json.dumps(_run_job(task)))

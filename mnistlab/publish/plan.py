@@ -1,0 +1,250 @@
+"""Decide what must be trained and executed, and why; runs nothing."""
+
+import ast
+import difflib
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from mnistlab import models, store
+from mnistlab.data import Dataset
+from mnistlab.environment import package_versions
+from mnistlab.runs import PACKAGE, RunSpec, run_key
+from mnistlab.study import EVIDENCE, StudyError, choose, find_run, specify
+
+NOTEBOOKS = PACKAGE.parent / "notebooks"
+# In the order of the site; the last two show the runs of all others.
+ORDER = ("data", *models.FAMILIES, "compare", "claims")
+GATHERING = ("compare", "claims")
+DISPLAY_PACKAGES = (
+    "ipykernel",
+    "matplotlib",
+    "nbconvert",
+    "pandas",
+    "papermill",
+    "prettytable",
+    "scipy",
+    "seaborn",
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A notebook to publish: its file, its final parameters, the runs it shows."""
+
+    name: str
+    path: Path
+    parameters: dict[str, Any]
+    specs: tuple[RunSpec, ...]
+
+
+def notebook_names() -> list[str]:
+    """The collection's notebooks, in the site's order; a new one comes last but two."""
+    found = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+    known = [name for name in ORDER if name in found]
+    new = sorted(found - set(ORDER))
+    return [n for n in known if n not in GATHERING] + new + [
+        n for n in known if n in GATHERING
+    ]  # fmt: skip
+
+
+@cache
+def default_parameters(path: Path) -> dict[str, Any]:
+    """The names and literal values of a notebook's cell tagged `parameters`.
+
+    Raises:
+        StudyError: there is no such cell, or it holds more than literals.
+    """
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "parameters" in cell.metadata.get("tags", ()):
+            try:
+                return {
+                    node.targets[0].id: ast.literal_eval(node.value)
+                    for node in ast.parse(cell.source).body
+                }
+            except (SyntaxError, ValueError, AttributeError) as error:
+                raise StudyError(
+                    f"{path.name}: the cell tagged 'parameters' may only hold lines "
+                    f"such as name = 1 ({error})"
+                ) from error
+    raise StudyError(f"{path.name}: no cell is tagged 'parameters'; tag one")
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Read `NAME=VALUE`, the value as a Python literal if it is one, else as text.
+
+    >>> parse_assignment("epochs=3"), parse_assignment("profile=full")
+    (('epochs', 3), ('profile', 'full'))
+    """
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip().isidentifier():
+        raise StudyError(f"-p {text!r}: expected NAME=VALUE, such as epochs=3")
+    try:
+        return name.strip(), ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name.strip(), value
+
+
+def _checked(name: str, value: Any, default: Any) -> Any:
+    """A value of the type that a notebook's default has."""
+    if isinstance(default, tuple):
+        value = (value,) if isinstance(value, int) else value
+        fits = isinstance(value, tuple | list)
+    elif default is None:
+        fits = value is None or isinstance(value, int)
+    else:
+        fits = type(value) is type(default)
+    if not fits:
+        kind = "a whole number" if default is None else f"a value like {default!r}"
+        raise StudyError(f"-p {name}: expected {kind}, got {value!r}")
+    return tuple(value) if isinstance(default, tuple) else value
+
+
+def pages(
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    assignments: Mapping[str, Any],
+    dataset: Dataset,
+) -> list[Page]:
+    """The pages of a build, with parameters checked and runs resolved.
+
+    Args:
+        names: which notebooks; empty for all.
+        options: values of the command's own options, for notebooks that have them.
+        assignments: values of `-p`, which must fit at least one notebook.
+        dataset: the data that was resolved.
+
+    Raises:
+        StudyError: an unknown notebook or parameter, or a wrong value.
+    """
+    available = notebook_names()
+    wanted = [choose("--only", name, available) for name in names] or available
+    defaults = {
+        name: default_parameters(NOTEBOOKS / f"{name}.ipynb") for name in wanted
+    }
+    known = sorted({parameter for values in defaults.values() for parameter in values})
+    for name in assignments:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            )
+            raise StudyError(f"-p {name}: no selected notebook has it; {hint}")
+    result = []
+    for name in [name for name in available if name in wanted]:
+        own = dict(defaults[name])
+        own |= {key: value for key, value in options.items() if key in own}
+        for key, value in assignments.items():
+            if key in own:
+                own[key] = _checked(key, value, defaults[name][key])
+        specs = tuple(_specs(name, own, dataset))
+        result.append(Page(name, NOTEBOOKS / f"{name}.ipynb", own, specs))
+    return result
+
+
+def _specs(name: str, parameters: Mapping[str, Any], dataset: Dataset) -> list[RunSpec]:
+    names = ("profile", "protocol", "seeds", "epochs", "train_size")
+    how = {key: parameters[key] for key in names if key in parameters}
+    if name in GATHERING:
+        families = list(models.FAMILIES)
+    else:
+        families = [parameters["family"]] if "family" in parameters else []
+    return [spec for family in families for spec in specify(family, dataset, **how)]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run of a build, and why it must be trained; no reason if it is there."""
+
+    spec: RunSpec
+    reason: str
+
+
+def run_plans(build: Sequence[Page], out: Path, *, fresh: bool) -> list[RunPlan]:
+    """The runs that the family notebooks of a build show, each once.
+
+    Gathering notebooks show what is there and ask for nothing.
+    """
+    specs = dict.fromkeys(s for p in build if p.name not in GATHERING for s in p.specs)
+    plans = []
+    for spec in specs:
+        reason = ""
+        if fresh:
+            reason = "--fresh"
+        elif find_run(out, spec) is None:
+            reason = _why_missing(out, spec)
+        plans.append(RunPlan(spec, reason))
+    return plans
+
+
+def _why_missing(out: Path, spec: RunSpec) -> str:
+    if store.read_checkpoint(out, spec):
+        return "unfinished, goes on from its checkpoint"
+    folder = store.run_folder(out, spec)
+    others = len(list(folder.parent.glob("*/run.json")))
+    return f"new; {others} others of this model do not match" if others else "new"
+
+
+@cache
+def package_digest() -> str:
+    """SHA-256 of every file of the package, so that no page is older than its code."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.relative_to(PACKAGE).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def page_key_parts(page: Page, out: Path, *, trained: bool = True) -> dict[str, str]:
+    """What decides a page: cells, package, runs, parameters, versions.
+
+    Outputs and ids of cells are not among them. `trained` says whether its missing
+    runs will have been trained by the time it is executed.
+    """
+    cells = [
+        (cell.cell_type, cell.source, sorted(cell.metadata.get("tags", ())))
+        for cell in nbformat.read(page.path, as_version=4).cells
+    ]
+    gathering = page.name in GATHERING
+    runs = [
+        run_key(spec)
+        for spec in page.specs
+        if (trained and not gathering) or find_run(out, spec)
+    ]
+    parts: dict[str, Any] = {
+        "cells": cells,
+        "package": package_digest(),
+        "runs": runs,
+        "parameters": page.parameters,
+        "versions": [platform.python_version(), package_versions(DISPLAY_PACKAGES)],
+    }
+    if page.specs:
+        parts["evidence"] = sorted(
+            path.parent.name for path in EVIDENCE.glob("runs/*/*/run.json")
+        )
+    return {
+        name: hashlib.sha256(json.dumps(part, default=str).encode()).hexdigest()
+        for name, part in parts.items()
+    }
+
+
+def why_execute(page: Page, parts: Mapping[str, str], out: Path) -> str:
+    """Why a page must be executed, or an empty text if the published one is current."""
+    published = out / "notebooks" / f"{page.name}.ipynb"
+    if not published.exists() or not (out / "site" / f"{page.name}.html").exists():
+        return "not published yet"
+    try:
+        metadata = nbformat.read(published, as_version=4).metadata["mnistlab"]
+        old = metadata["key_parts"]
+    except Exception as error:  # whatever is wrong with it, it is made again
+        return f"the published notebook cannot be read ({type(error).__name__})"
+    changed = [name for name in parts if parts[name] != old.get(name)]
+    return f"changed: {', '.join(changed)}" if changed else ""
