@@ -1,10 +1,11 @@
 """What a notebook declares at its end: headline, runs shown, thumbnail."""
 
 import base64
+import html
 import io
 from collections.abc import Sequence
 
-from IPython.display import HTML, display
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -38,8 +39,8 @@ def declare(
         "runs": sorted({f"{run.name}/{run.key16}" for run in runs}),
         "thumbnail": thumbnail,
     }
-    display({RESULT_MIME: result, "text/plain": headline}, raw=True)
-    display(HTML(f"<p>{headline}</p>"))
+    shown = {"text/plain": headline, "text/html": f"<p>{html.escape(headline)}</p>"}
+    display({RESULT_MIME: result, **shown}, raw=True)
 
 
 def best_of(runs: Sequence[Run]) -> str:

@@ -86,6 +86,7 @@ def train_runs(
     *,
     workers: int | None = None,
     scheduler: str | None = None,
+    fresh: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> list[Result]:
     """Train runs, longest first, each from its checkpoint if it has one.
@@ -96,6 +97,7 @@ def train_runs(
         out: the output folder; a run is stored there as soon as it has finished.
         workers: processes of one thread each; None is one per usable core.
         scheduler: the address of a running Dask cluster, instead of local workers.
+        fresh: begin at the first epoch, whatever checkpoint there is.
         report: called with every step of progress.
 
     Returns:
@@ -142,7 +144,7 @@ def train_runs(
             # No more runs at a time than workers: one run, one traced model, one core.
             while waiting and len(running) < max(1, len(client.nthreads())):
                 spec = waiting.pop(0)
-                state = store.read_checkpoint(out, spec)
+                state = None if fresh else store.read_checkpoint(out, spec)
                 history = read_history(state) if state else []
                 report(Progress("started", spec, history))
                 submit(spec, state)

@@ -8,9 +8,11 @@ error, and it has declared its result.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -140,9 +142,12 @@ def _run_job(job: Mapping[str, Any]) -> tuple[str, str]:
 
     papermill_engines.register("honest", _engine())
     config = Config()
+    sockets = tempfile.mkdtemp(prefix="mnistlab-")
     if sys.platform != "win32":
         # Ports may be taken between being chosen and being bound; sockets may not.
+        # Their default place is the working folder, which notebooks share.
         config.KernelManager.transport = "ipc"
+        config.KernelManager.ip = str(Path(sockets) / "kernel")
 
         def out_of_time(*_):
             raise NotebookTimeout(f"The notebook took longer than {job['timeout']} s.")
@@ -166,6 +171,7 @@ def _run_job(job: Mapping[str, Any]) -> tuple[str, str]:
     finally:
         if sys.platform != "win32":
             signal.alarm(0)
+        shutil.rmtree(sockets, ignore_errors=True)
     return "published", ""
 
 

@@ -23,6 +23,12 @@ NOTEBOOKS = PACKAGE.parent / "notebooks"
 # In the order of the site; the last two show the runs of all others.
 ORDER = ("data", *models.FAMILIES, "compare", "claims")
 GATHERING = ("compare", "claims")
+# Parameters that -p may not set, and what to do instead.
+RESERVED = {
+    "family": "a notebook's family is its name; choose it with --only",
+    "dataset": "the data is resolved once for all notebooks; use --dataset",
+    "out": "finished runs are kept in the output folder; use --out",
+}
 DISPLAY_PACKAGES = (
     "ipykernel",
     "matplotlib",
@@ -131,6 +137,8 @@ def pages(
     }
     known = sorted({parameter for values in defaults.values() for parameter in values})
     for name in assignments:
+        if name in RESERVED:
+            raise StudyError(f"-p {name}: {RESERVED[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = (

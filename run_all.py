@@ -1,0 +1,258 @@
+#!/usr/bin/env python
+"""Re-execute the whole collection: train what is missing, run notebooks, write HTML.
+
+Everything heavy is imported when it is needed, so that --help answers at once.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+EPILOG = """\b
+Examples:
+  python run_all.py                              minutes: 4,096 images, 2 epochs
+  python run_all.py --profile smoke --only mlp   the quickest look
+  python run_all.py --profile full --seeds 3     as 2019 did it, three times
+  python run_all.py --dry-run                    what would be done, and why
+"""
+
+
+# fmt: off
+@click.command(epilog=EPILOG, context_settings={"max_content_width": 88})
+@click.option("--profile", default="quick", metavar="smoke|quick|full",
+              help="How much is trained. Default: quick.")
+@click.option("--dataset", default="auto", metavar="auto|mnist|digits|PATH",
+              help="The images; PATH is a folder in IDX format. Default: auto, MNIST "
+                   "if it can be had.")
+@click.option("--protocol", default="replicate", metavar="replicate|holdout",
+              help="Validate on the test set, as 2019 did, or on held-out training "
+                   "images. Default: replicate.")
+@click.option("--only", multiple=True, metavar="NOTEBOOK",
+              help="Only this notebook; may be given several times.")
+@click.option("--seeds", default=1, metavar="N", type=click.IntRange(1),
+              help="Train every model with the seeds 0 to N-1. Default: 1.")
+@click.option("--workers", metavar="N", type=click.IntRange(1),
+              help="Processes of one thread. Default: one per usable core.")
+@click.option("--scheduler", metavar="URL",
+              help="Train on a running Dask cluster, such as tcp://host:8786.")
+@click.option("--timeout", default=600, metavar="S", type=click.IntRange(1),
+              help="Seconds that a notebook may take. Default: 600.")
+@click.option("--fresh", is_flag=True, help="Train and execute all again.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and why.")
+@click.option("--out", default="build", metavar="DIR",
+              help="The output folder. Default: build.")
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE",
+              help="Set a parameter of every selected notebook that has it.")
+# fmt: on
+def command(**options):
+    """Train what is missing, execute the notebooks, and write the site as HTML."""
+    return build(**options)
+
+
+def build(
+    profile, dataset, protocol, only, seeds, workers, scheduler, timeout, fresh,
+    dry_run, out, assignments,
+):  # fmt: skip
+    """Do what the command says and return its exit code."""
+    from mnistlab import data
+    from mnistlab.publish import plan
+    from mnistlab.study import StudyError, lock_output
+
+    if workers and scheduler:
+        raise StudyError("--workers and --scheduler exclude each other; give one")
+    out = Path(out).absolute()
+    source = data.resolve(dataset)
+    images = data.read(source)
+    pages = plan.pages(
+        only,
+        {
+            "dataset": dataset,
+            "profile": profile,
+            "protocol": protocol,
+            "seeds": tuple(range(seeds)),
+        },
+        dict(plan.parse_assignment(text) for text in assignments),
+        images,
+    )
+    if images.notice:
+        click.secho(f"NOTE: {images.notice}", fg="yellow", err=True)
+    click.echo(f"Data: {images.sentence}.")
+    if dry_run:
+        return _dry_run(plan, pages, out, fresh)
+    lock = lock_output(out)
+    try:
+        return _run(pages, out, source, images, workers, scheduler, timeout, fresh)
+    finally:
+        lock.release()
+
+
+def _dry_run(plan, pages, out, fresh):
+    for item in plan.run_plans(pages, out, fresh=fresh):
+        what = f"train ({item.reason})" if item.reason else "reuse"
+        click.echo(f"run       {item.spec.title:24} {what}")
+    for page in pages:
+        reason = "--fresh" if fresh else ""
+        reason = reason or plan.why_execute(page, plan.page_key_parts(page, out), out)
+        what = f"execute ({reason})" if reason else "reuse"
+        click.echo(f"notebook  {page.name:24} {what}")
+    return 0
+
+
+def _run(pages, out, source, images, workers, scheduler, timeout, fresh):
+    import dask.system
+
+    from mnistlab.publish import build, plan, site
+    from mnistlab.schedule import Result, train_runs
+    from mnistlab.study import find_run
+
+    started = time.perf_counter()
+    names = plan.notebook_names()
+    plans = plan.run_plans(pages, out, fresh=fresh)
+    missing = [item.spec for item in plans if item.reason]
+    click.echo(f"Runs: {len(missing)} to train, {len(plans) - len(missing)} reused.")
+    interrupted, trained = False, []
+    try:
+        report = _training_report(len(missing))
+        trained = train_runs(
+            missing, images, out, workers=workers, scheduler=scheduler, fresh=fresh,
+            report=report,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        interrupted = True
+    results = {result.spec: result for result in trained}
+    for item in plans:
+        if item.spec not in results:
+            run = find_run(out, item.spec)
+            status = "interrupted" if run is None else "reused"
+            if item.reason and run is not None:
+                status = "trained"
+            results[item.spec] = Result(item.spec, status, run)
+    trained_in = time.perf_counter() - started
+
+    published = []
+    if not interrupted:
+        try:
+            published = build.publish_pages(
+                pages, out, source, names=names, timeout=timeout, fresh=fresh,
+                workers=workers or dask.system.cpu_count(), report=_page_report,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            interrupted = True
+    build.write_site(published, out, names, images.notice)
+    failed = [done for done in published if done.status not in ("published", "reused")]
+    code = 130 if interrupted else 1 if failed else 0
+    site.write_summary(out, _summary(results, published, pages, images, code))
+    _final_table(results.values(), published, trained_in, started)
+    click.echo(f"Site: {(out / 'site' / 'index.html').as_uri()}")
+    if interrupted:
+        click.echo("Interrupted; the same command goes on from here.")
+    return code
+
+
+def _training_report(total):
+    """Print a line when a run starts, ends an epoch, or ends."""
+    done, begun = 0, time.perf_counter()
+
+    def report(progress):
+        nonlocal done
+        epochs = f"{len(progress.history)}/{progress.spec.task.epochs} epochs"
+        done += progress.kind in ("trained", "failed")
+        if progress.kind == "failed":
+            text = click.style(f"failed: {progress.message}", fg="red")
+        elif progress.kind == "started":
+            text = f"started, {epochs}"
+        elif progress.kind == "epoch":
+            text = f"{epochs}, accuracy {progress.history[-1]['val_accuracy']:.4f}"
+        else:
+            text = "trained"
+        minutes, seconds = divmod(int(time.perf_counter() - begun), 60)
+        click.echo(
+            f"{minutes:3}:{seconds:02}  {done:3} of {total} runs  "
+            f"{progress.spec.title:20} {text}"
+        )
+
+    return report
+
+
+def _page_report(done):
+    text = f"{done.status} {done.seconds:6.1f} s"
+    click.echo(f"notebook  {done.page.name:10} {text}  {done.message}")
+
+
+def _summary(results, published, pages, images, code):
+    runs = []
+    for spec, result in results.items():
+        row = {
+            "model": spec.task.experiment.name,
+            "seed": spec.task.seed,
+            "status": result.status,
+            "message": result.message,
+        }
+        if result.run is not None:
+            row["key"] = result.run.record["key"]
+            row["test_accuracy"] = result.run.record["test"]["accuracy"]
+            row["record"] = f"site/runs/{result.run.name}/{result.run.key16}.json"
+        runs.append(row)
+    by_name = {done.page.name: done for done in published}
+    notebooks = {}
+    for page in pages:
+        done = by_name.get(page.name)
+        notebooks[page.name] = {
+            "status": done.status if done else "interrupted",
+            "headline": done.headline if done else "",
+            "message": done.message if done else "",
+            "seconds": round(done.seconds, 1) if done else 0,
+            "parameters": page.parameters,
+        }
+    return {
+        "exit_code": code,
+        "dataset": {"name": images.name, "fingerprint": images.fingerprint},
+        "notice": images.notice,
+        "runs": runs,
+        "notebooks": notebooks,
+    }
+
+
+def _final_table(results, published, trained_in, started):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("notebook", "status", "seconds", "headline")
+    for done in published:
+        colour = "green" if done.status in ("published", "reused") else "red"
+        table.add_row(
+            done.page.name, f"[{colour}]{done.status}", f"{done.seconds:.1f}",
+            done.headline or done.message,
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    counts = {}
+    for result in results:
+        counts[result.status] = counts.get(result.status, 0) + 1
+        if result.status == "failed":
+            click.secho(f"{result.spec.title}: {result.message}", fg="red")
+    text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    total = time.perf_counter() - started
+    click.echo(f"Runs: {text or 'none'}. Training {trained_in:.0f} s of {total:.0f} s.")
+
+
+def main():
+    """Run the command; a user's mistake is one line and exit code 2."""
+    try:
+        code = command.main(standalone_mode=False)
+    except click.ClickException as error:
+        click.secho(f"run_all.py: {error.format_message()} (see --help)", err=True)
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except ValueError as error:
+        if type(error).__module__.partition(".")[0] != "mnistlab":
+            raise
+        click.secho(f"run_all.py: {error}", err=True)
+        code = 2
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
