@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from IPython.display import HTML
 
 from mnistlab import models, reported
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
+from mnistlab.study import Gathered
 from mnistlab.tables import (
     Table,
+    amount,
     convolutions,
     dropout_rates,
     has_batchnorm,
@@ -151,7 +154,7 @@ def conclusions() -> Table:
         {"id": c.id, "2019, source": c.source, "says": c.sentence, "test it as": c.test}
         for c in CONCLUSIONS
     ]
-    return Table(pd.DataFrame(rows))
+    return Table(pd.DataFrame(rows), prose=True)
 
 
 def epochs_to(run: Run, accuracy: float) -> int | None:
@@ -160,53 +163,63 @@ def epochs_to(run: Run, accuracy: float) -> int | None:
     return next(reached, None)
 
 
-def figures(conclusion: Conclusion, runs: Sequence[Run]) -> Table:
-    """The figures that bear on a conclusion: 2019's last epoch, and each run of ours.
+def figures(conclusion: Conclusion, gathered: Gathered) -> HTML:
+    """The figures that bear on a conclusion.
 
-    2019's stand in rows of their own; runs that do not compare with them say so.
+    One table has 2019's last epoch and every run that compares with it; a second one
+    has this build's runs if they do not.
     """
+    names = conclusion.models
+    runs = [run for run in [*gathered.evidence, *gathered.runs] if run.name in names]
+    comparable = {run.key16: run for run in runs if run.compares_with_2019}
+    rest = [run for run in runs if not run.compares_with_2019]
     rows = []
-    for name in conclusion.models:
-        final = reported.finals()[name]
-        last = reported.history(name)[-1]
-        rows.append(
-            {
-                "model": name,
-                "run": "2019",
-                "training loss": _decimals(last["loss"]),
-                "test loss": _decimals(final.test_loss),
-                "test accuracy (%)": f"{100 * final.test_accuracy:.2f}",
-            }
+    for name in names:
+        rows.append(_figures_2019(name))
+        rows += [_figures(run) for run in comparable.values() if run.name == name]
+    parts = [
+        f"<h3>{conclusion.id}: {conclusion.sentence}</h3>",
+        f"<p>Test: {conclusion.test}</p>",
+        Table(pd.DataFrame(rows), "2019, and runs of its whole recipe")._repr_html_(),
+    ]
+    if rest:
+        caption = (
+            f"These runs are shorter than 2019's and decide nothing: {amount(rest)}"
         )
-        for run in (run for run in runs if run.name == name):
-            record, last = run.record, run.history[-1]
-            best = min(run.history, key=lambda e: e["val_cross_entropy"])
-            reached = epochs_to(run, 0.985)
-            rows.append(
-                {
-                    "model": name,
-                    "run": _kind(run),
-                    "training loss": _decimals(last["loss"]),
-                    "test loss": _decimals(record["test"]["loss"]),
-                    "test accuracy (%)": f"{100 * record['test']['accuracy']:.2f}",
-                    "cross-entropy, training": _decimals(
-                        record["train"]["cross_entropy"]
-                    ),
-                    "cross-entropy, test": _decimals(record["test"]["cross_entropy"]),
-                    "best epoch": f"{best['epoch']} of {record['epochs']}",
-                    "epochs to 98.5 %": "not reached" if reached is None else reached,
-                    "CPU seconds": f"{record['cpu_seconds']:.0f}",
-                    "record": record_link(run),
-                }
-            )
-    caption = f"{conclusion.id}: {conclusion.sentence} Test: {conclusion.test}"
-    return Table(pd.DataFrame(rows), caption)
+        frame = pd.DataFrame([_figures(run) for run in rest])
+        parts.append(Table(frame, caption)._repr_html_())
+    return HTML("".join(parts))
 
 
-def _kind(run: Run) -> str:
-    size = "" if run.compares_with_2019 else ", does not compare with 2019"
+def _figures_2019(name: str) -> dict[str, object]:
+    final, last = reported.finals()[name], reported.history(name)[-1]
+    return {
+        "model": name,
+        "run": "2019",
+        "training loss": _decimals(last["loss"]),
+        "test loss": _decimals(final.test_loss),
+        "test accuracy (%)": f"{100 * final.test_accuracy:.2f}",
+    }
+
+
+def _figures(run: Run) -> dict[str, object]:
+    record, last = run.record, run.history[-1]
+    best = min(run.history, key=lambda epoch: epoch["val_cross_entropy"])
+    reached = epochs_to(run, 0.985)
     where = "evidence" if run.status == "evidence" else "this build"
-    return f"{where}, seed {run.seed}{size}"
+    return {
+        "model": run.name,
+        "run": f"{where}, seed {run.seed}",
+        "training loss": _decimals(last["loss"]),
+        "test loss": _decimals(record["test"]["loss"]),
+        "test accuracy (%)": f"{100 * record['test']['accuracy']:.2f}",
+        "cross-entropy, training": _decimals(record["train"]["cross_entropy"]),
+        "cross-entropy, test": _decimals(record["test"]["cross_entropy"]),
+        "best epoch": f"{best['epoch']} of {record['epochs']}",
+        "epochs to 98.5 %": "not reached" if reached is None else str(reached),
+        "CPU seconds": f"{record['cpu_seconds']:.0f}",
+        "record": record_link(run),
+    }
 
 
 def _decimals(value: float | None) -> str:
@@ -330,6 +343,7 @@ def contradictions() -> Table:
     return Table(
         pd.DataFrame(rows),
         "The last column is computed from the experiments and the reported figures.",
+        prose=True,
     )
 
 

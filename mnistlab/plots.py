@@ -24,8 +24,8 @@ from mnistlab.train import normalized
 VALIDATION, TRAIN = "b", "r"
 VIOLINS = ("#3b6fd1", "#d1493b", "#e8c233")
 QUANTITIES = {
-    "params": "Parameters",
-    "macs": "Multiply-adds per image",
+    "params": "parameters",
+    "macs": "multiply-adds per image",
     "cpu_seconds": "CPU seconds of training",
 }
 
@@ -261,8 +261,6 @@ def accuracy_against(
         raise ValueError(
             f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}"
         )
-    if not runs:
-        return _nothing(ax)
     ax = _axes(ax, 9, 6)
     families = sorted({run.name.partition("_")[0] for run in runs})
     colours = dict(zip(families, seaborn.color_palette("colorblind"), strict=False))
@@ -285,13 +283,26 @@ def accuracy_against(
         for family, colour in colours.items()
     ]
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
+    ax.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    )
     ax.set_xlabel(QUANTITIES[quantity])
     ax.set_ylabel("test accuracy (%)")
     ax.grid(alpha=0.4)
     ax.legend(handles=handles, title="family")
-    ax.set_title(f"Test accuracy against {QUANTITIES[quantity].lower()}")
+    ax.set_title(f"Test accuracy against {QUANTITIES[quantity]}")
     return ax
+
+
+def costs(runs: Sequence[Run]) -> Figure:
+    """Draw test accuracy against each of parameters, multiply-adds, CPU seconds."""
+    if not runs:
+        return _nothing(None).figure
+    figure, axes = plt.subplots(len(QUANTITIES), figsize=(9, 16))
+    for ax, quantity in zip(axes, QUANTITIES, strict=True):
+        accuracy_against(quantity, runs, ax)
+    figure.tight_layout()
+    return figure
 
 
 def confusion(runs: Sequence[Run], y_test: np.ndarray, ax: Axes | None = None) -> Axes:

@@ -25,14 +25,28 @@ from mnistlab.study import Gathered
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A data frame with a caption, shown as HTML whose cells may hold links."""
+    """A data frame with a caption, shown as HTML whose cells may hold links.
+
+    `prose` says that its cells hold sentences, which are set flush left.
+    """
 
     frame: pd.DataFrame
     caption: str = ""
+    prose: bool = False
 
     def _repr_html_(self) -> str:
-        body = self.frame.to_html(escape=False, index=False, na_rep="", border=0)
-        return f"{body}<p><em>{self.caption}</em></p>" if self.caption else body
+        caption = f"<p><em>{self.caption}</em></p>" if self.caption else ""
+        if self.frame.empty:
+            return caption
+        with pd.option_context("display.max_colwidth", None):
+            body = self.frame.to_html(
+                escape=False,
+                index=False,
+                na_rep="",
+                border=0,
+                classes="prose" if self.prose else "figures",
+            )
+        return body + caption
 
 
 def record_link(run: Run) -> str:
@@ -52,10 +66,15 @@ def convolutions(experiment: Experiment) -> list[dict]:
 
 
 def _filters(experiment: Experiment) -> str:
-    return ", ".join(
-        f"{conv['filters']} ({conv['kernel_size'][0]}x{conv['kernel_size'][1]})"
-        for conv in convolutions(experiment)
-    )
+    """Filters and kernels, as `32, 64 (3x3)`; kernels are named where they change."""
+    parts = []
+    convs = convolutions(experiment)
+    for conv, following in zip(convs, [*convs[1:], None], strict=True):
+        kernel = conv["kernel_size"]
+        last_of_size = following is None or following["kernel_size"] != kernel
+        size = f" ({kernel[0]}x{kernel[1]})" if last_of_size else ""
+        parts.append(f"{conv['filters']}{size}")
+    return ", ".join(parts)
 
 
 def _distinct(values: Iterable[object]) -> str:
@@ -145,6 +164,8 @@ def definition(experiment: Experiment) -> Markdown:
 
 def scores(runs: Sequence[Run]) -> Table:
     """Scores of each run in percent, plain cross-entropy, time, and its record."""
+    if not runs:
+        return Table(pd.DataFrame(), "There are no runs to show yet.")
     rows = [
         {
             "model": run.name,
@@ -159,21 +180,21 @@ def scores(runs: Sequence[Run]) -> Table:
         }
         for run in runs
     ]
-    return Table(pd.DataFrame(rows), describe(runs))
+    note = (
+        " The loss adds the L2 penalty to the cross-entropy. Training accuracy is the "
+        "mean over the last epoch, with dropout on."
+    )
+    return Table(pd.DataFrame(rows), amount(runs) + note)
 
 
-def describe(runs: Sequence[Run]) -> str:
-    """One sentence: data, how much of it, protocol, backend of the runs."""
+def amount(runs: Sequence[Run]) -> str:
+    """What runs were trained on: data, how much of it, protocol, backend."""
     kinds = {
         f"{html.escape(r['dataset']['name'])}, {r['train_size']:,} training and "
         f"{r['test_size']:,} test images, protocol {r['protocol']}, {r['backend']}"
         for r in (run.record for run in runs)
     }
-    note = (
-        " The loss adds the L2 penalty to the cross-entropy. Training accuracy is the "
-        "mean over the last epoch, with dropout on."
-    )
-    return "; ".join(sorted(kinds)) + "." + note
+    return "; ".join(sorted(kinds)) + "."
 
 
 def _of_letter(letter: str, runs: Sequence[Run]) -> list[Run]:
@@ -275,7 +296,10 @@ def as_2019(runs: Sequence[Run]) -> HTML:
     ):
         if _of_letter(letter, runs):
             parts.append(f"<p><strong>Table of {letter}</strong></p>")
-            parts.append(table(runs)._repr_html_())
+            with pd.option_context("display.max_colwidth", None):
+                parts.append(table(runs)._repr_html_())
+    if not runs:
+        return HTML("<p>There are no runs to show yet.</p>")
     return HTML("".join(parts) or "<p>2019 made no table of these models.</p>")
 
 
@@ -292,7 +316,10 @@ def reported_2019(experiments: Sequence[Experiment]) -> Table:
         }
         for final in finals
     ]
-    return Table(pd.DataFrame(rows), "2019: one run each, validated on the test set.")
+    frame = pd.DataFrame(rows)
+    if not any(row["time"] for row in rows):
+        frame = frame.drop(columns="time", errors="ignore")
+    return Table(frame, "2019: one run each, validated on the test set.")
 
 
 def _is_of_2019(experiment: Experiment) -> bool:

@@ -17,7 +17,12 @@ import nbformat
 from mnistlab import data
 from mnistlab.publish import site
 from mnistlab.publish.execute import Execution, execute
-from mnistlab.publish.plan import Page, page_key_parts, why_execute
+from mnistlab.publish.plan import (
+    Page,
+    default_parameters,
+    page_key_parts,
+    why_execute,
+)
 from mnistlab.runs import Run
 from mnistlab.store import read_run, write_atomically
 from mnistlab.study import EVIDENCE
@@ -42,6 +47,19 @@ def _clean(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+
+
+def _injected(page: Page, out: Path) -> dict[str, Any]:
+    """What papermill is to set: only what differs from the notebook's own values."""
+    parameters = dict(page.parameters)
+    if "out" in parameters:
+        parameters["out"] = os.path.relpath(out, page.path.parent)
+    defaults = default_parameters(page.path)
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in parameters.items()
+        if value != defaults[name]
+    }
 
 
 def _kernel_environment(out: Path, source: data.Source) -> dict[str, str]:
@@ -73,13 +91,10 @@ def publish_page(
     attempt = out / "failed" / f"{page.name}.ipynb"
     attempt.parent.mkdir(parents=True, exist_ok=True)
     attempt.unlink(missing_ok=True)
-    parameters = page.parameters
-    if "out" in parameters:
-        parameters = parameters | {"out": os.path.relpath(out, page.path.parent)}
     done = execute(
         page.path,
         attempt,
-        {k: list(v) if isinstance(v, tuple) else v for k, v in parameters.items()},
+        _injected(page, out),
         environment=_kernel_environment(out, source),
         timeout=timeout,
     )
