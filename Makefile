@@ -1,0 +1,50 @@
+# Every command makes .venv first if it is not there. PYTHON=... chooses a Python.
+.PHONY: help reports test lab check lock clean
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+STRIP := metadata.language_info cell.metadata.execution cell.metadata.papermill
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1:/p' Makefile
+
+reports: $(INSTALLED)  ## train what is missing, execute all notebooks, write build/site
+	$(BIN)/python run_all.py
+
+test: $(INSTALLED)  ## run the tests (no network needed)
+	$(BIN)/python -m pytest -q
+
+lab: $(INSTALLED)  ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+check: $(INSTALLED)  ## lint, formatting, and no outputs in notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify --extra-keys "$(STRIP)" notebooks/*.ipynb
+
+lock:  ## write constraints.txt anew, from the newest versions
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install -q -e '.[dev]'
+	(sed -n 1p constraints.txt; .venv-lock/bin/pip freeze --exclude-editable \
+		| sed 's/ @ .*//') > constraints.new && mv constraints.new constraints.txt
+	rm -rf .venv-lock
+
+clean:  ## remove the virtual environment and the build
+	rm -rf .venv build
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "mnistlab needs Python 3.11, 3.12 or 3.13:" \
+		"install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no" \
+		"venv module: install it (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+		-e '.[dev]'
+	@# Outputs that JupyterLab saves do not reach git.
+	@if git rev-parse --git-dir >/dev/null 2>&1; then \
+		$(BIN)/nbstripout --install --attributes .gitattributes && \
+		git config filter.nbstripout.extrakeys "$(STRIP)"; fi
+	@touch $@

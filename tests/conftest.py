@@ -1,0 +1,91 @@
+"""What tests share: small real data, a small experiment, one thread for Keras."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+
+from mnistlab import data, models, train
+from mnistlab.models.experiment import Experiment, Recipe
+from mnistlab.models.layers import adam, batchnorm, conv, dense, dropout, flatten, pool
+from mnistlab.runs import RunSpec
+
+matplotlib.use("agg")
+ROOT = Path(__file__).parents[1]
+ALL = [experiment for family in models.FAMILIES.values() for experiment in family]
+
+# Everything that may go wrong with bits is in it: convolution, pooling, L2, batch
+# normalization, and two dropouts.
+TINY = Experiment(
+    name="tiny",
+    layers=(
+        conv(4, 3, l2=1e-4), pool(), dropout(0.3), batchnorm(),
+        flatten(), dense(8, initializer="he_normal"), dropout(0.2),
+    ),
+    recipe=Recipe(adam(), batch_size=32, epochs=3),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _closed_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch):
+    for name in ("MNISTLAB_TRAIN", "MNISTLAB_SOURCE", "MNISTLAB_PAGE_FOLDER"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def arrays(digits):
+    return train.Arrays(digits.x_train, digits.y_train, digits.x_test, digits.y_test)
+
+
+@pytest.fixture(scope="session")
+def keras():
+    train.use_one_thread()
+    import keras
+
+    return keras
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """The real MNIST, where it can be had without a network."""
+    try:
+        path = data._find_mnist() if "MNISTLAB_DATA" in os.environ else None
+    except data.DataError:
+        path = None
+    if path is None:
+        pytest.skip("needs the real MNIST: set MNISTLAB_DATA")
+    return data.load("mnist")
+
+
+def make_task(experiment=TINY, **changes):
+    task = train.Task(experiment, 0, 3, "replicate", 256, 128, "channels_last")
+    return replace(task, **changes)
+
+
+def make_spec(digits, experiment=TINY, **changes):
+    task = make_task(experiment, **changes)
+    return RunSpec(task, digits.name, digits.fingerprint, "smoke", "tensorflow")
+
+
+def run_command(*arguments, **options):
+    """Run run_all.py as a user would; returns the finished process."""
+    command = [sys.executable, str(ROOT / "run_all.py"), *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=500, **options
+    )

@@ -1,0 +1,250 @@
+"""Each of the 28 models against 2019's table, as a value and as Keras builds it."""
+
+import csv
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from conftest import ALL, ROOT, TINY
+from mnistlab import models, tables
+from mnistlab.models.experiment import Experiment, Recipe, build, derive_seed
+from mnistlab.models.layers import adam, conv, dense, dropout, flatten, pool
+from mnistlab.models.sizes import layer_sizes, macs, params, trainable_params
+
+with open(ROOT / "mnistlab/reported/models.csv", encoding="utf-8") as file:
+    ROWS = {f"{r['family']}_{r['model'].lower()}": r for r in csv.DictReader(file)}
+
+each_model = pytest.mark.parametrize("experiment", ALL, ids=lambda e: e.name)
+
+
+def expected_layers(text):
+    """2019's table, such as `conv(32,5x5,same,he_normal,L2) maxpool(2x2)`, parsed."""
+    for word in text.split():
+        kind, _, rest = word.partition("(")
+        values = rest.rstrip(")").split(",") if rest else []
+        options = set(values[2:] if kind == "conv" else values[1:])
+        common = {
+            "activation": "relu",
+            "initializer": "HeNormal" if "he_normal" in options else "GlorotUniform",
+            "l2": 1e-5 if "L2" in options else None,
+        }
+        padding = "same" if "same" in options else "valid"
+        if kind == "conv":
+            stride = 2 if "stride2" in options else 1
+            side = int(values[1].partition("x")[0])
+            yield "Conv2D", common | {
+                "filters": int(values[0]),
+                "kernel_size": (side, side),
+                "strides": (stride, stride),
+                "padding": padding,
+            }
+        elif kind == "maxpool":
+            side = int(values[0].partition("x")[0])
+            size = (side, side)
+            yield (
+                "MaxPooling2D",
+                {"pool_size": size, "strides": size, "padding": padding},
+            )
+        elif kind == "dropout":
+            yield "Dropout", {"rate": float(values[0])}
+        elif kind == "dense":
+            yield "Dense", common | {"units": int(values[0])}
+        else:
+            known = {"batchnorm": "BatchNormalization", "flatten": "Flatten"}
+            yield known[kind], {}
+
+
+def settings_in_keras(layer):
+    """What the table says of a layer, read off the Keras object."""
+    found = {}
+    for name in ("filters", "kernel_size", "strides", "padding", "pool_size", "units"):
+        if hasattr(layer, name):
+            found[name] = getattr(layer, name)
+    if hasattr(layer, "rate"):
+        found["rate"] = layer.rate
+    if hasattr(layer, "kernel_initializer"):
+        penalty = layer.kernel_regularizer
+        found["activation"] = layer.activation.__name__
+        found["initializer"] = type(layer.kernel_initializer).__name__
+        found["l2"] = None if penalty is None else pytest.approx(float(penalty.l2))
+        assert type(layer.bias_initializer).__name__ == "Zeros"
+        assert layer.bias_regularizer is None
+    return found
+
+
+def test_the_families_hold_the_28_models_of_2019_and_no_name_twice():
+    names = [experiment.name for experiment in ALL]
+    assert set(ROWS) <= set(names)
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_every_experiment_of_a_module_is_in_its_family(family):
+    module = getattr(models, family)
+    defined = [v for v in vars(module).values() if isinstance(v, Experiment)]
+    assert tuple(defined) == module.FAMILY == models.FAMILIES[family]
+    for experiment in defined:
+        assert getattr(module, experiment.name) is experiment
+        assert experiment.name.startswith(f"{family}_")
+
+
+@each_model
+def test_keras_builds_what_the_table_says(experiment, keras):
+    if experiment.name not in ROWS:
+        pytest.skip("not of 2019")
+    row = ROWS[experiment.name]
+    model = build(experiment)
+    *hidden, output = model.layers
+    expected = list(expected_layers(row["layers"]))
+    assert [type(layer).__name__ for layer in hidden] == [kind for kind, _ in expected]
+    for layer, (_, settings) in zip(hidden, expected, strict=True):
+        assert settings == settings_in_keras(layer), layer.name
+    assert settings_in_keras(output) == {
+        "units": 10, "activation": "softmax", "initializer": "GlorotUniform", "l2": None,
+    }  # fmt: skip
+    shape = (784,) if row["family"] == "mlp" else (28, 28, 1)
+    assert model.input_shape == (None, *shape)
+
+
+@each_model
+def test_the_recipe_is_what_the_table_says(experiment, keras):
+    if experiment.name not in ROWS:
+        pytest.skip("not of 2019")
+    row, recipe = ROWS[experiment.name], experiment.recipe
+    from mnistlab.train import _optimizer
+
+    optimizer = _optimizer(recipe.optimizer)
+    name, rate = re.match(r"(\w+)\(([\d.]+)", row["optimizer"]).groups()
+    assert type(optimizer).__name__ == name
+    assert float(optimizer.learning_rate) == pytest.approx(float(rate))
+    assert optimizer.epsilon == 1e-7
+    if name == "Adadelta":
+        assert optimizer.rho == 0.95
+    else:
+        assert (optimizer.beta_1, optimizer.beta_2) == (0.9, 0.999)
+        assert not optimizer.amsgrad
+    assert recipe.batch_size == int(row["batch_size"])
+    assert recipe.epochs == int(row["epochs"])
+    assert recipe.normalization.kind == row["normalization"]
+    # Rows of unit length is the assumption that the spec makes for B.
+    assert recipe.normalization.axis == (2 if row["model"][0] == "B" else None)
+
+
+@each_model
+def test_sizes_are_those_of_keras_and_of_the_table(experiment, keras):
+    model = build(experiment)
+    trained = sum(w.numpy().size for w in model.trainable_weights)
+    assert params(experiment) == model.count_params()
+    assert trainable_params(experiment) == trained
+    if experiment.name in ROWS:
+        assert params(experiment) == int(ROWS[experiment.name]["params"])
+        assert trained == int(ROWS[experiment.name]["trainable_params"])
+    counted = 0
+    for size, layer in zip(layer_sizes(experiment), model.layers, strict=True):
+        assert size.name == layer.name
+        assert (None, *size.output_shape) == tuple(layer.output.shape)
+        assert size.params == layer.count_params()
+        if hasattr(layer, "kernel"):
+            # Every weight of a kernel is used once for each place it is applied at.
+            places = np.prod(layer.output.shape[1:-1], dtype=int)
+            counted += layer.kernel.numpy().size * places
+    assert macs(experiment) == counted
+
+
+@each_model
+def test_the_summary_is_that_of_keras(experiment, keras, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    lines = []
+    build(experiment).summary(print_fn=lines.append, line_length=200)
+    printed = "\n".join(map(str, lines))
+    table = tables.summary(experiment)
+    rows = re.findall(r"│ (\w+) \((\w+)\) +│ (\(.*?\)) +│ +([\d,]+) │", printed)
+    assert rows == list(table.frame.itertuples(index=False, name=None))
+    total = re.search(r"Total params: ([\d,]+)", printed).group(1)
+    assert f"{total} parameters" in table.caption
+
+
+@pytest.mark.parametrize(
+    "name", ["conv2_a5", "conv3_a3", "conv3_a4", "conv2_c1", "conv5_c2", "conv7_d3"]
+)
+def test_channels_first_gives_the_same_outputs_for_the_same_weights(name, keras):
+    experiment = next(e for e in ALL if e.name == name)
+    last = build(experiment, image_data_format="channels_last")
+    first = build(experiment, image_data_format="channels_first")
+    assert first.input_shape == (None, 1, 28, 28)
+    random = np.random.default_rng(0)
+    # Fresh batch normalizations hide a wrong axis, so every weight is drawn anew.
+    weights = [random.uniform(0.1, 0.5, w.shape) for w in last.weights]
+    weights = [w / np.sqrt(w[..., 0].size) if w.ndim > 1 else w for w in weights]
+    last.set_weights(weights)
+    first.set_weights(weights)
+    images = random.random((4, 28, 28, 1), dtype=np.float32)
+    a = last.predict(images, verbose=0)
+    b = first.predict(images.reshape(4, 1, 28, 28), verbose=0)
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert a.std() > 1e-3, "the comparison is worth something only if outputs differ"
+
+
+def test_the_switch_of_keras_chooses_the_image_data_format(keras):
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert build(TINY).input_shape == (None, 1, 28, 28)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def test_variants_share_the_initial_weights_of_what_they_share(keras):
+    more = replace(TINY, layers=(*TINY.layers[:-2], dense(8), *TINY.layers[-2:]))
+    plain = {w.path: w.numpy() for w in build(TINY, seed=1).weights}
+    longer = {w.path: w.numpy() for w in build(more, seed=1).weights}
+    for path in ("tiny/conv_1/kernel", "tiny/output/kernel"):
+        np.testing.assert_array_equal(plain[path], longer[path])
+    other = {w.path: w.numpy() for w in build(TINY, seed=2).weights}
+    assert not np.array_equal(plain["tiny/conv_1/kernel"], other["tiny/conv_1/kernel"])
+
+
+def test_derived_seeds_differ_and_do_not_change_between_versions():
+    seeds = {derive_seed(s, k, n) for s in range(9) for k in "ab" for n in range(9)}
+    assert len(seeds) == 162
+    assert derive_seed(0, "Conv2D", 1) == 696784102
+
+
+def test_an_experiment_is_a_value():
+    again = Experiment(TINY.name, TINY.layers, TINY.recipe)
+    assert again == TINY
+    assert hash(again) == hash(TINY)
+    assert replace(TINY, name="other") != TINY
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((conv(2, 3), pool(30), flatten()), "pool_1: a window of 30 does not fit"),
+        ((conv(2, 3), dense(4)), "dense_1: needs a row"),
+        ((pool(), flatten(), conv(2, 3)), "conv_1: needs an image"),
+    ],
+)
+def test_an_impossible_experiment_says_where_and_why(layers, message):
+    experiment = Experiment("wrong", layers, TINY.recipe)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        layer_sizes(experiment)
+
+
+def test_what_keras_refuses_is_told_with_the_layer(keras):
+    experiment = Experiment("wrong", (dropout(1.5),), TINY.recipe)
+    with pytest.raises(ValueError, match="wrong: Keras cannot make layer dropout_1"):
+        build(experiment)
+
+
+@pytest.mark.parametrize("name", ["", "A1", "../x", "a b", "1a"])
+def test_a_name_that_cannot_be_a_folder_is_refused(name):
+    with pytest.raises(ValueError, match="experiment name"):
+        Experiment(name, TINY.layers, TINY.recipe)
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 0}, {"batch_size": 1.5}])
+def test_a_recipe_needs_whole_positive_numbers(changes):
+    with pytest.raises(ValueError, match="whole number"):
+        Recipe(adam(), **({"batch_size": 1, "epochs": 1} | changes))
