@@ -109,7 +109,8 @@ def _idx_file(folder: Path, name: str) -> Path | None:
 def _read_npz(path: Path) -> tuple[np.ndarray, ...]:
     names = ("x_train", "y_train", "x_test", "y_test")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because NumPy leaves a file open that is not an archive.
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [name for name in names if name not in file]
             if missing:
                 raise DataError(

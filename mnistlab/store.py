@@ -61,7 +61,7 @@ def write_run(
     text = json.dumps(record, indent=1, allow_nan=False)
     write_atomically(folder / "run.json", text.encode())
     (folder / "state.npz").unlink(missing_ok=True)
-    return Run(record, folder, "trained")
+    return Run(json.loads(text), folder, "trained")
 
 
 def read_run(folder: Path, status: str = "reused") -> Run | None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from conftest import ALL, ROOT, TINY
+
 from mnistlab import models, tables
 from mnistlab.models.experiment import Experiment, Recipe, build, derive_seed
 from mnistlab.models.layers import adam, conv, dense, dropout, flatten, pool
@@ -34,12 +34,16 @@ def expected_layers(text):
         if kind == "conv":
             stride = 2 if "stride2" in options else 1
             side = int(values[1].partition("x")[0])
-            yield "Conv2D", common | {
-                "filters": int(values[0]),
-                "kernel_size": (side, side),
-                "strides": (stride, stride),
-                "padding": padding,
-            }
+            yield (
+                "Conv2D",
+                common
+                | {
+                    "filters": int(values[0]),
+                    "kernel_size": (side, side),
+                    "strides": (stride, stride),
+                    "padding": padding,
+                },
+            )
         elif kind == "maxpool":
             side = int(values[0].partition("x")[0])
             size = (side, side)
@@ -102,8 +106,11 @@ def test_keras_builds_what_the_table_says(experiment, keras):
     for layer, (_, settings) in zip(hidden, expected, strict=True):
         assert settings == settings_in_keras(layer), layer.name
     assert settings_in_keras(output) == {
-        "units": 10, "activation": "softmax", "initializer": "GlorotUniform", "l2": None,
-    }  # fmt: skip
+        "units": 10,
+        "activation": "softmax",
+        "initializer": "GlorotUniform",
+        "l2": None,
+    }
     shape = (784,) if row["family"] == "mlp" else (28, 28, 1)
     assert model.input_shape == (None, *shape)
 

@@ -1,0 +1,421 @@
+"""`run_all.py` as its users run it: whole builds, failures, and bad use."""
+
+import json
+import re
+import shutil
+import time
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+from conftest import ROOT, run_command
+
+from mnistlab import data, models, store
+from mnistlab.publish import build, plan
+from mnistlab.publish.execute import execute
+from mnistlab.result import RESULT_MIME
+from mnistlab.runs import Run
+from mnistlab.study import StudyError
+
+SMOKE = ("--dataset", "digits", "--profile", "smoke")
+
+
+class Page(HTMLParser):
+    """The links, images, scripts and tables of an HTML page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.images, self.loaded, self.tables = [], [], [], []
+        self._cell = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "a":
+            self.links.append(attributes.get("href", ""))
+        if tag == "img":
+            self.images.append(attributes["src"])
+        if tag in ("script", "link", "img", "iframe"):
+            self.loaded.append(attributes.get("src") or attributes.get("href") or "")
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr" and self.tables:
+            self.tables[-1].append([])
+        if tag in ("td", "th") and self.tables:
+            self._cell = ""
+
+    def handle_data(self, text):
+        if self._cell is not None:
+            self._cell += text
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th") and self._cell is not None:
+            self.tables[-1][-1].append(self._cell.strip())
+            self._cell = None
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """A smoke build of three notebooks, with its output."""
+    out = tmp_path_factory.mktemp("build")
+    only = ("--only", "data", "--only", "mlp", "--only", "compare")
+    done = run_command(*SMOKE, *only, "--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, done
+
+
+def test_a_build_ends_well_and_says_where_the_site_is(built):
+    out, done = built
+    assert f"file://{out}/site/index.html" in done.stdout
+    for name in ("data", "mlp", "compare"):
+        assert (out / "site" / f"{name}.html").exists()
+        assert (out / "notebooks" / f"{name}.ipynb").exists()
+    assert list((out / "failed").iterdir()) == []
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "oneDNN" not in done.stdout + done.stderr
+
+
+def test_the_summary_names_runs_and_notebooks(built):
+    out, _ = built
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["exit_code"] == 0
+    assert summary["dataset"]["name"] == "digits"
+    assert {run["status"] for run in summary["runs"]} == {"trained"}
+    assert {run["model"] for run in summary["runs"]} == {"mlp_e1", "mlp_e2", "mlp_e3"}
+    for run in summary["runs"]:
+        record = json.loads((out / run["record"]).read_text())
+        assert record["test"]["accuracy"] == run["test_accuracy"]
+    statuses = {n: v["status"] for n, v in summary["notebooks"].items()}
+    assert statuses == {"data": "published", "mlp": "published", "compare": "published"}
+    assert summary["notebooks"]["mlp"]["headline"].startswith("Best of 3 models")
+
+
+@pytest.mark.parametrize("name", ["data", "mlp", "compare"])
+def test_every_code_cell_was_executed_in_order(built, name):
+    out, _ = built
+    notebook = nbformat.read(out / "notebooks" / f"{name}.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert "papermill" not in notebook.metadata, "it holds paths of this machine"
+
+
+@pytest.mark.parametrize("name", ["index", "mlp", "compare"])
+def test_every_accuracy_on_a_page_is_that_of_a_record_it_links_to(built, name):
+    out, _ = built
+    page = Page((out / "site" / f"{name}.html").read_text())
+    records = {}
+    for link in page.links:
+        if link.startswith("runs/"):
+            record = json.loads((out / "site" / link).read_text())
+            records[record["model"]] = record
+    assert set(records) == {"mlp_e1", "mlp_e2", "mlp_e3"}
+    checked = 0
+    for table in page.tables:
+        head, *rows = table
+        for row in rows:
+            cells = dict(zip(head, row, strict=False))
+            # 2019's own figures stand in tables without a record.
+            if cells.get("model") in records and "record" in cells:
+                record = records[cells["model"]]
+                shown = cells["test accuracy (%)"], cells["training accuracy (%)"]
+                last = record["history"][-1]["accuracy"]
+                expected = record["test"]["accuracy"], last
+                assert shown == tuple(f"{100 * value:.2f}" for value in expected)
+                checked += 1
+    assert checked == 3
+
+
+def test_a_family_page_has_one_curve_and_one_figure_of_violins_per_model(built):
+    out, _ = built
+    notebook = nbformat.read(out / "notebooks" / "mlp.ipynb", as_version=4)
+    for call in ("plots.learning_curve", "plots.weight_violins"):
+        (cell,) = (c for c in notebook.cells if call in c.source)
+        pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
+        assert len(pictures) == len(models.FAMILIES["mlp"])
+    page = Page((out / "site" / "mlp.html").read_text())
+    assert len(page.images) >= 2 * len(models.FAMILIES["mlp"])
+
+
+@pytest.mark.parametrize("name", ["index", "data", "mlp", "compare"])
+def test_a_page_loads_nothing_from_elsewhere_and_its_links_lead_somewhere(built, name):
+    out, _ = built
+    site = out / "site"
+    page = Page((site / f"{name}.html").read_text())
+    for source in page.loaded:
+        assert source.startswith("data:") or (site / source).exists(), source
+    for link in page.links:
+        # Headings link to themselves; other pages are of another build.
+        own = (
+            link.startswith("#") or link.removesuffix(".html") in plan.notebook_names()
+        )
+        assert own or (site / link).exists(), link
+
+
+def test_a_second_build_trains_and_executes_nothing(built):
+    out, _ = built
+    started = time.perf_counter()
+    only = ("--only", "data", "--only", "mlp", "--only", "compare")
+    done = run_command(*SMOKE, *only, "--out", out)
+    seconds = time.perf_counter() - started
+    summary = json.loads((out / "summary.json").read_text())
+    assert {run["status"] for run in summary["runs"]} == {"reused"}
+    assert {n["status"] for n in summary["notebooks"].values()} == {"reused"}
+    assert done.returncode == 0
+    assert seconds < 15
+
+
+def test_a_dry_run_says_what_would_be_done_and_why_and_writes_nothing(tmp_path):
+    out = tmp_path / "out"
+    done = run_command(*SMOKE, "--only", "mlp", "--dry-run", "--out", out)
+    assert done.returncode == 0
+    assert re.search(r"run +mlp_e1, seed 0 +train \(new\)", done.stdout)
+    assert re.search(r"notebook +mlp +execute \(not published yet\)", done.stdout)
+    assert not out.exists()
+
+
+def test_a_notebook_kernel_trains_the_same_bits_as_run_all(built, tmp_path):
+    """mlp.ipynb opened and run from top to bottom, with no run_all.py before it."""
+    out, _ = built
+    parameters = {"dataset": "digits", "profile": "smoke", "out": str(tmp_path / "own")}
+    done = execute(
+        ROOT / "notebooks" / "mlp.ipynb",
+        tmp_path / "mlp.ipynb",
+        parameters,
+        environment={"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+        timeout=300,
+    )
+    assert done.status == "published", done.message
+    by_notebook = {r.name: r.record for r in store.stored_runs(tmp_path / "own")}
+    by_command = {r.name: r.record for r in store.stored_runs(out)}
+    assert set(by_notebook) == set(by_command) == {"mlp_e1", "mlp_e2", "mlp_e3"}
+    for name, record in by_notebook.items():
+        assert record["weights_sha256"] == by_command[name]["weights_sha256"]
+        assert record["key"] == by_command[name]["key"]
+    shown = nbformat.read(tmp_path / "mlp.ipynb", as_version=4)
+    (cell,) = (c for c in shown.cells if c.source.startswith("runs = study("))
+    progress = json.dumps(cell.outputs)
+    assert progress.count("trained, test accuracy") == 3
+
+
+BAD_USE = {
+    "notebook": (["--only", "conv22"], "--only: expected one of"),
+    "near": (["--only", "conv22"], "did you mean 'conv2'"),
+    "profile": (["--profile", "qiuck"], "did you mean 'quick'"),
+    "protocol": (["--protocol", "holdin"], "did you mean 'holdout'"),
+    "parameter": (["-p", "epohcs=3"], "did you mean epochs?"),
+    "no value": (["-p", "epochs"], "expected NAME=VALUE"),
+    "type": (["-p", "epochs=many"], "epochs: expected a whole number, got 'many'"),
+    "range": (["-p", "epochs=0"], "at least 1, got 0"),
+    "family": (["-p", "family=mlp"], "choose it with --only"),
+    "out": (["-p", "out=elsewhere"], "use --out"),
+    "data": (["--dataset", "no/such/folder"], "no such folder"),
+    "workers": (["--workers", "0"], "0 is not in the range x>=1"),
+    "seeds": (["--seeds", "none"], "'none' is not a valid integer"),
+    "option": (["--sedes", "2"], "No such option '--sedes'"),
+    "both": (["--workers", "1", "--scheduler", "tcp://x:1"], "exclude each other"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_USE)
+def test_bad_use_is_one_line_and_exit_code_2_and_trains_nothing(name, tmp_path):
+    arguments, message = BAD_USE[name]
+    out = tmp_path / "out"
+    if "--dataset" not in arguments:
+        arguments = ["--dataset", "digits", *arguments]
+    done = run_command(*arguments, "--out", out)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("run_all.py: ")
+    assert done.stderr.count("\n") == 1
+    assert not (out / "runs").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run_command(*SMOKE, "--only", "data", "--out", tmp_path / "file" / "out")
+    assert done.returncode == 2
+    assert "cannot write into" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_answers_within_a_second():
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = run_command("--help")
+        seconds.append(time.perf_counter() - started)
+    assert "--profile" in done.stdout
+    assert sorted(seconds)[1] < 1
+
+
+def notebook_of(*sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+DECLARE = "from mnistlab.result import declare\ndeclare('fine')"
+ENDINGS = {
+    "error": (["1 / 0", DECLARE], "failed", "ZeroDivisionError"),
+    "exit 0": (["import sys; sys.exit(0)", DECLARE], "failed", "SystemExit"),
+    "killed": (
+        ["import os; os.kill(os.getpid(), 9)", DECLARE],
+        "killed",
+        "ended by SIGKILL",
+    ),
+    "too long": (["import time; time.sleep(60)", DECLARE], "timeout", "longer than"),
+    "no result": (["1 + 1"], "failed", "declares no result"),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_notebook_that_ends_badly_says_so(name, tmp_path):
+    sources, status, message = ENDINGS[name]
+    path = tmp_path / "source.ipynb"
+    nbformat.write(notebook_of("first = 1", *sources), path)
+    target = tmp_path / "target.ipynb"
+    timeout = 8 if name == "too long" else 60
+    done = execute(path, target, {}, environment={}, timeout=timeout)
+    assert done.status == status
+    assert message in done.message
+    assert done.result is None
+    if name != "no result":
+        cells = nbformat.read(target, as_version=4).cells
+        states = [cell.metadata.papermill["status"] for cell in cells]
+        assert states == ["completed", "failed", "pending"]
+        (error,) = (o for o in cells[1].outputs if o.output_type == "error")
+        assert message.split()[0] in error.ename + error.evalue
+
+
+def test_a_missing_kernel_is_named(tmp_path):
+    notebook = notebook_of("1")
+    notebook.metadata["kernelspec"] = {"name": "fortran", "display_name": "Fortran"}
+    nbformat.write(notebook, tmp_path / "source.ipynb")
+    target = tmp_path / "target.ipynb"
+    done = execute(tmp_path / "source.ipynb", target, {}, environment={}, timeout=60)
+    assert done.status == "no-kernel"
+    assert "fortran" in done.message
+    (cell,) = nbformat.read(target, as_version=4).cells
+    assert cell.metadata.papermill["status"] == "failed"
+
+
+def test_a_notebook_that_ends_well_is_told_from_others(tmp_path):
+    nbformat.write(notebook_of("1", DECLARE), tmp_path / "source.ipynb")
+    done = execute(
+        tmp_path / "source.ipynb", tmp_path / "t.ipynb", {}, environment={}, timeout=60
+    )
+    assert done.status == "published"
+    assert done.result["headline"] == "fine"
+
+
+def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path, monkeypatch):
+    folder, out = tmp_path / "notebooks", tmp_path / "out"
+    folder.mkdir()
+    source = data.resolve("digits")
+    path = folder / "page.ipynb"
+
+    def publish(*sources):
+        nbformat.write(notebook_of(*sources), path)
+        page = plan.Page("page", path, {}, ())
+        monkeypatch.setattr(build, "default_parameters", lambda path: {})
+        done = build.publish_page(page, out, ["page"], source, timeout=60)
+        build.write_site([done], out, ["page"], "")
+        return done.status
+
+    assert publish("1", DECLARE) == "published"
+    assert publish("1", DECLARE) == "reused"
+    good = nbformat.read(out / "notebooks" / "page.ipynb", as_version=4)
+    assert publish("1 / 0", DECLARE) == "failed"
+    assert nbformat.read(out / "notebooks" / "page.ipynb", as_version=4) == good
+    assert "ZeroDivisionError" in (out / "failed" / "page.ipynb").read_text()
+    failed = (out / "site" / "failed" / "page.html").read_text()
+    assert "This execution ended as failed" in failed
+    kept = (out / "site" / "page.html").read_text()
+    assert "The last execution ended as failed" in kept
+    assert "failed/page.html" in (out / "site" / "index.html").read_text()
+    assert publish("2", DECLARE) == "published"
+    assert not (out / "site" / "failed" / "page.html").exists()
+    assert "The last execution ended" not in (out / "site" / "page.html").read_text()
+
+
+def test_the_index_escapes_what_a_notebook_declares(tmp_path, monkeypatch):
+    folder, out = tmp_path / "notebooks", tmp_path / "out"
+    folder.mkdir()
+    script = "from mnistlab.result import declare\ndeclare('<script>alert(1)</script>')"
+    nbformat.write(notebook_of(script), folder / "page.ipynb")
+    monkeypatch.setattr(build, "default_parameters", lambda path: {})
+    page = plan.Page("page", folder / "page.ipynb", {}, ())
+    done = build.publish_page(page, out, ["page"], data.resolve("digits"), timeout=60)
+    build.write_site([done], out, ["page"], "<b>notice</b>")
+    for name in ("index", "page"):
+        assert "<script>alert(1)" not in (out / "site" / f"{name}.html").read_text()
+    assert "<b>notice" not in (out / "site" / "index.html").read_text()
+
+
+def test_a_run_that_is_missing_fails_its_family_page_and_is_named(tmp_path):
+    """As after a failed training: the page says which, compare goes on."""
+    dataset = data.load("digits")
+    options = {"profile": "smoke", "dataset": "digits"}
+    pages = plan.pages(["mlp", "compare"], options, {}, dataset)
+    ended = build.publish_pages(
+        pages, tmp_path, data.resolve("digits"),
+        names=["mlp", "compare"], workers=2, timeout=120,
+    )  # fmt: skip
+    mlp, compare = ended
+    assert mlp.status == "failed"
+    assert "mlp_e1, seed 0" in mlp.message
+    assert compare.status == "published"
+    page = (tmp_path / "site" / "compare.html").read_text()
+    assert "Missing in this build" in page
+
+
+def test_what_a_page_is_made_of_decides_whether_it_is_executed_again(tmp_path):
+    source = ROOT / "notebooks" / "data.ipynb"
+    path = tmp_path / "data.ipynb"
+    shutil.copy(source, path)
+
+    def parts():
+        page = plan.Page("data", path, {"dataset": "digits"}, ())
+        return plan.page_key_parts(page, tmp_path)
+
+    before = parts()
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].outputs = [nbformat.v4.new_output("stream", text="x")]
+    notebook.cells[2].id = "other"
+    nbformat.write(notebook, path)
+    assert parts() == before, "outputs and ids decide nothing"
+    for change in ("markdown", "code", "tag"):
+        notebook = nbformat.read(source, as_version=4)
+        if change == "tag":
+            notebook.cells[2].metadata["tags"] = ["new"]
+        else:
+            cell = next(c for c in notebook.cells if c.cell_type == change)
+            cell.source += " "
+        nbformat.write(notebook, path)
+        changed = parts()
+        assert [n for n in changed if changed[n] != before[n]] == ["cells"], change
+
+
+def test_a_parameters_cell_may_only_hold_literals(tmp_path):
+    notebook = notebook_of("epochs = int('3')")
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    with pytest.raises(StudyError, match="may only hold lines such as"):
+        plan.default_parameters(tmp_path / "a.ipynb")
+    nbformat.write(notebook_of("epochs = 3"), tmp_path / "b.ipynb")
+    with pytest.raises(StudyError, match="no cell is tagged 'parameters'"):
+        plan.default_parameters(tmp_path / "b.ipynb")
+
+
+def test_records_of_a_page_are_the_declared_ones(built):
+    out, _ = built
+    notebook = nbformat.read(out / "notebooks" / "mlp.ipynb", as_version=4)
+    (declared,) = (
+        output.data[RESULT_MIME]
+        for output in notebook.cells[-1].outputs
+        if RESULT_MIME in output.get("data", {})
+    )
+    found = {f"{run.name}/{run.key16}" for run in store.stored_runs(out)}
+    assert set(declared["runs"]) == found
+    assert declared["thumbnail"]
+    assert all(isinstance(run, Run) for run in store.stored_runs(out))

@@ -1,0 +1,132 @@
+"""The notebooks as files: no logic, no outputs, one pattern, the contract's names."""
+
+import ast
+import inspect
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from mnistlab import models
+from mnistlab.publish import plan
+from mnistlab.study import load_runs, study
+
+NOTEBOOKS = {
+    path.stem: nbformat.read(path, as_version=4)
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+}
+FORBIDDEN = (
+    ast.FunctionDef, ast.ClassDef, ast.If, ast.While, ast.Try, ast.Lambda, ast.With,
+)  # fmt: skip
+STRIP = "metadata.language_info cell.metadata.execution cell.metadata.papermill"
+
+each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
+
+
+def code_cells(name, parameters=False):
+    for cell in NOTEBOOKS[name].cells:
+        tagged = "parameters" in cell.metadata.get("tags", ())
+        if cell.cell_type == "code" and (parameters or not tagged):
+            yield cell
+
+
+def test_the_collection_is_complete():
+    assert set(NOTEBOOKS) == {"data", *models.FAMILIES, "compare", "claims"}
+    assert plan.notebook_names() == ["data", *models.FAMILIES, "compare", "claims"]
+
+
+@each_notebook
+def test_no_outputs_and_no_counts_are_stored(name):
+    nbformat.validate(NOTEBOOKS[name])
+    for cell in code_cells(name, parameters=True):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+@each_notebook
+def test_code_cells_hold_no_logic(name):
+    for cell in code_cells(name):
+        assert len(cell.source.splitlines()) <= 6
+        tree = ast.parse(cell.source)
+        loops = [node for node in ast.walk(tree) if isinstance(node, ast.For)]
+        assert len(loops) <= 1
+        for loop in loops:
+            (body,) = loop.body
+            assert isinstance(body, ast.Expr)
+            assert isinstance(body.value, ast.Call)
+        for node in ast.walk(tree):
+            assert not isinstance(node, FORBIDDEN), ast.unparse(node)
+
+
+@each_notebook
+def test_prose_comes_before_code_and_a_page_has_what_the_pattern_asks(name):
+    cells = NOTEBOOKS[name].cells
+    assert cells[0].cell_type == "markdown"
+    assert cells[0].source.startswith("# ")
+    assert cells[0].source.count("\n* ") == 3
+    assert "parameters" in cells[1].metadata["tags"]
+    assert cells[2].source.startswith("from mnistlab.notebook import")
+    assert "\n" not in cells[2].source
+    assert "## What to remember" in cells[-2].source
+    assert cells[-2].source.count("\n1. Add an architecture") == 1
+    assert cells[-1].source.startswith("declare(")
+
+
+def test_family_notebooks_differ_in_parameters_and_prose_alone():
+    sources = {
+        family: [cell.source for cell in code_cells(family)]
+        for family in models.FAMILIES
+    }
+    assert len({tuple(source) for source in sources.values()}) == 1
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_the_parameters_of_a_family_notebook_are_those_of_study(family):
+    path = ROOT / "notebooks" / f"{family}.ipynb"
+    expected = {
+        name: parameter.default
+        for name, parameter in inspect.signature(study).parameters.items()
+    } | {"family": family}
+    assert plan.default_parameters(path) == expected
+
+
+@pytest.mark.parametrize("name", ["compare", "claims"])
+def test_gathering_notebooks_have_the_parameters_of_load_runs(name):
+    expected = {
+        name: parameter.default
+        for name, parameter in inspect.signature(load_runs).parameters.items()
+    }
+    assert plan.default_parameters(ROOT / "notebooks" / f"{name}.ipynb") == expected
+
+
+@each_notebook
+def test_what_jupyterlab_saves_is_stripped_before_git_sees_it(name, tmp_path):
+    """The filter of .gitattributes, run on a notebook as JupyterLab leaves it."""
+    original = ROOT / "notebooks" / f"{name}.ipynb"
+    saved = nbformat.read(original, as_version=4)
+    saved.metadata["language_info"] = {"name": "python", "version": "3.12.0"}
+    for count, cell in enumerate(saved.cells):
+        if cell.cell_type == "code":
+            cell.execution_count = count
+            cell.outputs = [nbformat.v4.new_output("stream", text="Epoch 1")]
+            cell.metadata["execution"] = {"iopub.status.busy": "2026-01-01"}
+    path = tmp_path / original.name
+    nbformat.write(saved, path)
+    command = [sys.executable, "-m", "nbstripout", "--extra-keys", STRIP, str(path)]
+    subprocess.run(command, check=True)
+    assert path.read_text().rstrip() == original.read_text().rstrip()
+
+
+def test_git_applies_that_filter_to_notebooks():
+    assert shutil.which("git")
+    shown = subprocess.run(
+        ["git", "check-attr", "filter", "notebooks/mlp.ipynb"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    ).stdout  # fmt: skip
+    assert shown.strip().endswith("filter: nbstripout")
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"STRIP := {STRIP}" in makefile
+    assert 'git config filter.nbstripout.extrakeys "$(STRIP)"' in makefile

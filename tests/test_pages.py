@@ -1,0 +1,316 @@
+"""Plots, tables and claims: what a page shows, against where it comes from."""
+
+import csv
+import re
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from conftest import ALL, ROOT, TINY, make_spec, make_task
+from matplotlib.colors import same_color
+
+from mnistlab import claims, plots, reported, result, store, study, tables, train
+from mnistlab.data import MNIST_FINGERPRINT
+from mnistlab.models.mlp import mlp_e1
+from mnistlab.runs import Run
+
+
+@pytest.fixture(scope="module")
+def real_runs(digits, arrays, keras, tmp_path_factory):
+    """Two seeds of E1 and one of the tiny experiment, trained for one epoch."""
+    out = tmp_path_factory.mktemp("runs")
+    found = []
+    for experiment, seed in ((mlp_e1, 0), (mlp_e1, 1), (TINY, 0)):
+        spec = make_spec(digits, experiment, seed=seed, epochs=1, test_size=360)
+        task = make_task(experiment, seed=seed, epochs=1, test_size=360)
+        epoch = train.train_epoch(task, arrays, train.initial_state(task))
+        found.append(store.write_run(out, spec, epoch, {}))
+    return found
+
+
+def as_full(run, name=None):
+    """The same run as if it had been the whole 2019 recipe on MNIST."""
+    changed = run.record | {
+        "dataset": {"name": "mnist", "fingerprint": MNIST_FINGERPRINT},
+        "train_size": 60_000,
+        "test_size": 10_000,
+        "epochs": 20,
+    }
+    return Run(changed, run.folder)
+
+
+def test_plt_dynamic_draws_2019s_curve_only_where_it_is_told_to():
+    other = plt.figure()
+    _, ax = plt.subplots()
+    returned = plots.plt_dynamic([1, 2, 3], [3, 2, 1], [6, 4, 2], ax)
+    assert returned is ax
+    validation, training = ax.lines
+    assert same_color(validation.get_color(), "b")
+    assert same_color(training.get_color(), "r")
+    assert validation.get_ydata().tolist() == [3, 2, 1]
+    assert training.get_ydata().tolist() == [6, 4, 2]
+    assert validation.get_label() == "Validation Loss"
+    assert training.get_label() == "Train Loss"
+    assert ax.get_xlabel() == "epoch"
+    assert ax.get_ylabel() == "Categorical Crossentropy Loss"
+    assert other.axes == []
+    assert len(plt.get_fignums()) == 2
+
+
+def test_plt_dynamic_makes_its_own_figure_if_it_is_given_none():
+    ax = plots.plt_dynamic([1], [1], [1])
+    assert ax.lines[0].get_marker() == "o", "one epoch is a point, not a line"
+    assert plt.get_fignums() == [ax.figure.number]
+
+
+def test_a_learning_curve_shows_the_runs_own_losses(real_runs):
+    ax = plots.learning_curve(mlp_e1, real_runs)
+    first = real_runs[0].history[0]
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    assert drawn["Validation Loss"] == [first["val_loss"]]
+    assert drawn["Train Loss"] == [first["loss"]]
+    assert "2 seeds" in ax.get_title()
+    assert not any(line.get_linestyle() == "--" for line in ax.lines)
+
+
+def test_2019s_curve_is_dashed_and_only_beside_the_whole_recipe(real_runs):
+    ax = plots.learning_curve(mlp_e1, [as_full(real_runs[0])])
+    dashed = [line for line in ax.lines if line.get_label() == "2019"]
+    assert [line.get_color() for line in dashed] == ["b", "r"]
+    expected = [row["val_loss"] for row in reported.history("mlp_e1")]
+    assert dashed[0].get_ydata().tolist() == [v for v in expected if v is not None]
+
+
+def test_a_model_without_runs_is_named(real_runs):
+    with pytest.raises(ValueError, match="no run of conv2_a2 among the 3"):
+        plots.learning_curve(next(e for e in ALL if e.name == "conv2_a2"), real_runs)
+
+
+def test_there_is_a_violin_for_every_kernel_under_its_own_name(real_runs):
+    figure = plots.weight_violins(TINY, real_runs)
+    panels = [ax for ax in figure.axes if ax.axison]
+    assert [ax.get_title() for ax in panels] == ["conv_1", "dense_1", "output"]
+    weights = real_runs[2].weights()
+    for ax in panels:
+        # The violin is cut at the smallest and the largest weight.
+        values = weights[f"{ax.get_title()}/kernel"]
+        drawn = ax.collections[0].get_paths()[0].vertices[:, 1]
+        assert drawn.min() == pytest.approx(values.min(), rel=1e-3)
+        assert drawn.max() == pytest.approx(values.max(), rel=1e-3)
+
+
+def test_the_first_digit_is_titled_with_its_label(digits):
+    ax = plots.digit(digits.x_train[0], digits.y_train[0])
+    assert ax.get_title() == f"Label: {digits.y_train[0]}"
+    np.testing.assert_array_equal(ax.images[0].get_array(), digits.x_train[0])
+
+
+def test_the_grid_shows_the_first_digits_with_their_labels(digits):
+    figure = plots.digit_grid(digits.x_train, digits.y_train, rows=2, columns=3)
+    titles = [int(ax.get_title()) for ax in figure.axes]
+    assert titles == digits.y_train[:6].tolist()
+
+
+def test_the_confusion_matrix_counts_errors_only(real_runs, digits):
+    ax = plots.confusion(real_runs, digits.y_test)
+    shown = ax.collections[0].get_array()
+    wrong = 0
+    for run in real_runs:
+        wrong += (run.predictions()[0] != digits.y_test).sum()
+    assert shown.sum() == wrong
+    assert np.ma.getmaskarray(shown).reshape(10, 10).diagonal().all()
+
+
+@pytest.mark.parametrize("quantity", plots.QUANTITIES)
+def test_accuracy_stands_against_what_the_record_says(real_runs, quantity):
+    ax = plots.accuracy_against(quantity, real_runs)
+    drawn = sorted(tuple(c.get_offsets()[0]) for c in ax.collections)
+    expected = sorted(
+        (run.record[quantity], 100 * run.record["test"]["accuracy"])
+        for run in real_runs
+    )
+    np.testing.assert_allclose(drawn, expected)
+
+
+def test_an_unknown_quantity_is_refused(real_runs):
+    with pytest.raises(ValueError, match="expected one of params, macs, cpu_seconds"):
+        plots.accuracy_against("speed", real_runs)
+
+
+def test_without_runs_a_page_says_so_instead_of_failing(digits):
+    confusion = plots.confusion([], digits.y_test)
+    for drawn in (plots.accuracies([]), plots.costs([]).axes[0], confusion):
+        assert "no runs" in drawn.texts[0].get_text()
+    assert "no runs" in tables.scores([])._repr_html_()
+    assert "no runs" in tables.as_2019([]).data
+    assert result.best_of([])
+
+
+def test_each_score_is_that_of_the_record_it_links_to(real_runs):
+    frame = tables.scores(real_runs).frame
+    for row, run in zip(frame.to_dict("records"), real_runs, strict=True):
+        assert row["test accuracy (%)"] == f"{100 * run.record['test']['accuracy']:.2f}"
+        assert f"{run.name}/{run.key16}/run.json" in row["record"]
+
+
+def renamed(runs, names):
+    """Runs as if they had been of other models, for tables of models' definitions."""
+    by_name = {experiment.name: experiment for experiment in ALL}
+    for name in names:
+        from dataclasses import asdict
+
+        experiment = asdict(by_name[name])
+        yield Run(runs[0].record | {"model": name, "experiment": experiment}, None)
+
+
+def of_letter(letter):
+    finals = reported.finals()
+    return [e.name for e in ALL if e.name in finals and finals[e.name].letter == letter]
+
+
+def test_the_table_of_b_has_2019s_columns_in_order_and_its_14_rows(real_runs):
+    frame = tables.table_b(list(renamed(real_runs, of_letter("B"))))
+    assert list(frame.columns) == [
+        "#ConvNets", "#Kernels/Filters", "Padding", "Stride", "Dropout",
+        "BatchNormalization", "Regularization", "TRAIN_LOSS", "TEST_LOSS",
+        "TRAIN_ACC", "TEST_ACC",
+    ]  # fmt: skip
+    assert len(frame) == 14
+    # Where 2019's entries contradicted its code, ours are the code's.
+    assert frame.loc["conv5_b34", "#ConvNets"] == 5
+    assert frame.loc["conv5_b51", "Dropout"]
+    assert frame.loc["conv5_b51", "BatchNormalization"]
+    assert not frame.loc["conv3_b32", "Dropout"]
+    assert set(frame["Stride"]) == {"1x1"}
+    assert frame.loc["conv7_b72", "Regularization"] == "L2(1e-05)"
+    assert frame.loc["conv2_b21", "Regularization"] == "-"
+    last = real_runs[0].history[-1]
+    assert frame.loc["conv2_b21", "TRAIN_LOSS"] == round(last["loss"], 5)
+    assert frame.loc["conv2_b21", "TEST_ACC"] == round(
+        real_runs[0].record["test"]["accuracy"], 5
+    )
+
+
+def test_the_tables_of_a_c_and_d_are_computed_from_the_code(real_runs):
+    a = tables.table_a(list(renamed(real_runs, of_letter("A"))))
+    rows = {row[0]: row for row in a.rows}
+    assert len(rows) == 5
+    assert rows["conv3_a3"][1:6] == [
+        "128 (3x3), 64 (5x5), 32 (3x3)", "2x2", "-", "yes", "Adam",
+    ]  # fmt: skip
+    assert rows["conv3_a1"][1] == "32, 64, 128 (3x3)"
+    c = tables.table_c(list(renamed(real_runs, of_letter("C"))))
+    assert c["conv layers"].to_dict() == {"conv2_c1": 2, "conv5_c2": 5, "conv7_c3": 8}
+    d = tables.table_d(list(renamed(real_runs, of_letter("D"))))
+    assert [row[0] for row in d.rows] == ["conv3_d1", "conv5_d2", "conv7_d3"]
+    assert re.fullmatch(r"\d:\d\d:\d\d", d.rows[0][3])
+    shown = tables.as_2019(list(renamed(real_runs, [e.name for e in ALL]))).data
+    assert [f"Table of {letter}" in shown for letter in "ABCD"] == [True] * 4
+
+
+def test_only_whole_recipes_stand_beside_2019(real_runs):
+    quick = tables.beside_2019([mlp_e1], real_runs)
+    assert quick.frame.to_dict("records") == [
+        {
+            "model": "mlp_e1",
+            "2019: test accuracy (%)": "98.39",
+            "ours (%)": "no full run yet",
+        }
+    ]
+    assert "not beside 2019's" in quick.caption
+    full = tables.beside_2019([mlp_e1], [as_full(real_runs[0])])
+    (row,) = full.frame.to_dict("records")
+    accuracy = 100 * real_runs[0].record["test"]["accuracy"]
+    assert row["ours (%)"] == f"{accuracy:.2f}"
+    assert float(row["difference (points)"]) == pytest.approx(
+        accuracy - 98.39, abs=0.01
+    )
+    assert row["from"] == "this build"
+
+
+def test_evidence_is_shown_with_its_commit_and_date(real_runs):
+    run = as_full(real_runs[0])
+    evidence = Run(run.record, run.folder, "evidence")
+    (row,) = tables.beside_2019([mlp_e1], real_runs, [evidence]).frame.to_dict(
+        "records"
+    )
+    assert row["from"].startswith(f"commit {run.record['commit'][:8]}, 20")
+
+
+def test_a_definition_is_the_real_source_and_makes_the_same_experiment():
+    import importlib
+
+    for experiment in ALL:
+        text = tables.definition(experiment).data
+        source = re.search(r"```python\n(.*)\n```", text, re.DOTALL).group(1)
+        family = experiment.name.partition("_")[0]
+        names = dict(vars(importlib.import_module(f"mnistlab.models.{family}")))
+        del names[experiment.name]
+        exec(source, names)  # our own source, to see that it is whole
+        assert names[experiment.name] == experiment
+
+
+def test_reported_figures_are_those_of_the_files():
+    with open(ROOT / "mnistlab/reported/history.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(len(reported.history(name)) for name in reported.finals()) == len(rows)
+    assert len(reported.finals()) == 28
+    assert reported.finals()["conv5_c2"].test_accuracy == 0.8004
+    assert reported.finals()["conv2_c1"].train_accuracy is None
+    assert reported.history("tiny") == ()
+
+
+def test_the_spec_has_thirteen_conclusions_of_known_models():
+    ids = [conclusion.id for conclusion in claims.CONCLUSIONS]
+    assert ids == [
+        "A-1", "A-2", "A-3", "B-1", "B-2", "B-3", "B-4", "C-1", "C-2", "D-1", "E-1",
+        "E-2", "E-3",
+    ]  # fmt: skip
+    for conclusion in claims.CONCLUSIONS:
+        assert set(conclusion.models) <= set(reported.finals())
+
+
+def test_short_runs_have_a_table_apart_from_2019s(real_runs):
+    e1 = next(c for c in claims.CONCLUSIONS if c.id == "E-1")
+    quick = claims.figures(e1, study.Gathered(real_runs, [], [])).data
+    beside, apart = quick.split("2019, and runs of its whole recipe")
+    for run in real_runs[:2]:
+        assert run.key16[:8] not in beside
+        assert run.key16[:8] in apart
+    full = claims.figures(e1, study.Gathered([as_full(real_runs[0])], [], [])).data
+    assert real_runs[0].key16[:8] in full.split("2019, and runs of its whole")[0]
+
+
+def test_the_nine_contradictions_are_computed(monkeypatch):
+    rows = claims.contradictions().frame.to_dict("records")
+    assert {row["no."] for row in rows} == set(range(1, 10))
+    by_subject = {(row["model"], row["subject"]): row for row in rows}
+    said, found = "2019 says", "its code or log says"
+    row = by_subject["B34", "convolutions, B's table"]
+    assert (row[said], row[found]) == ("3", "5")
+    row = by_subject["D1", "training accuracy, best epoch"]
+    assert (row[said], row[found]) == ("0.9961", "0.9954")
+    assert "E1 only" in by_subject["all", "third weight violin"][found]
+    # Computed: with another experiment there, another answer.
+    shallow = replace(claims.ALL["conv5_b34"], layers=claims.ALL["conv2_b21"].layers)
+    monkeypatch.setitem(claims.ALL, "conv5_b34", shallow)
+    assert claims.contradictions().frame.iloc[0][found] == "2"
+
+
+def test_the_fifth_weight_is_the_one_keras_has_there(keras):
+    from mnistlab.models import build
+
+    for name in ("mlp_e1", "conv2_b21", "conv2_a5", "mlp_e2"):
+        experiment = claims.ALL[name]
+        weights = [w for layer in build(experiment).layers for w in layer.weights]
+        word = claims.fifth_weight(experiment)
+        assert (weights[4].name == "kernel") == word.startswith("kernel")
+        assert ("output" in weights[4].path) == ("output" in word)
+        assert ("gamma" in weights[4].path) == ("gamma" in word)
+
+
+def test_weight_shapes_name_every_kernel(real_runs):
+    frame = claims.weight_shapes(("mlp_e1",), real_runs).frame
+    assert len(frame) == 6
+    assert set(frame["kernel"]) == {"dense_1", "dense_2", "output"}

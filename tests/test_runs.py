@@ -1,0 +1,354 @@
+"""Keys, records and the store: what decides a run, what is kept of it, and how."""
+
+import ast
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, make_spec, make_task
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnistlab import environment, record, runs, store, train
+from mnistlab.models.experiment import Experiment, Recipe
+from mnistlab.models.layers import adadelta, adam, dense, l2_normalize
+from mnistlab.models.sizes import macs, params
+
+# What a training process may import of mnistlab besides the keyed modules: values
+# that are keyed themselves, and what brings arrays and says what it runs on.
+UNKEYED = {
+    "mnistlab",
+    "mnistlab.environment",
+    "mnistlab.models",
+    "mnistlab.models.mlp",
+    "mnistlab.models.conv2",
+    "mnistlab.models.conv3",
+    "mnistlab.models.conv5",
+    "mnistlab.models.conv7",
+    "mnistlab.models.recipes",
+    "mnistlab.worker",
+}
+
+
+@pytest.fixture(scope="session")
+def finished(digits, arrays, keras):
+    """A finished epoch of the tiny experiment."""
+    task = make_task()
+    state = train.initial_state(task)
+    for _ in range(task.epochs):
+        epoch = train.train_epoch(task, arrays, state)
+        state = epoch.state
+    return epoch
+
+
+@pytest.fixture
+def written(digits, finished, tmp_path):
+    spec = make_spec(digits)
+    return spec, store.write_run(tmp_path, spec, finished, environment.environment())
+
+
+def test_the_keyed_modules_are_all_that_a_training_process_imports():
+    script = (
+        "import sys\n"
+        "import mnistlab.worker\n"
+        "print([m for m in sys.modules if m.startswith('mnistlab')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    imported = set(ast.literal_eval(done.stdout))
+    keyed = {
+        "mnistlab." + name.removesuffix(".py").replace("/", ".")
+        for name in runs.KEYED_MODULES
+    }
+    assert keyed <= imported
+    assert imported - keyed == UNKEYED
+
+
+def test_no_keyed_module_imports_anything_later():
+    """An import inside a function would escape the test above."""
+    for name in runs.KEYED_MODULES:
+        tree = ast.parse((runs.PACKAGE / name).read_text())
+        for function in ast.walk(tree):
+            if isinstance(function, ast.FunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.ImportFrom):
+                        assert not str(node.module).startswith("mnistlab"), name
+
+
+def test_the_digest_is_the_same_on_every_python():
+    """ast.unparse writes strings within f-strings differently before 3.12."""
+    for name in runs.KEYED_MODULES:
+        for node in ast.walk(ast.parse((runs.PACKAGE / name).read_text())):
+            if isinstance(node, ast.FormattedValue):
+                inner = [n for n in ast.walk(node.value) if isinstance(n, ast.Constant)]
+                assert not any(isinstance(n.value, str) for n in inner), ast.unparse(
+                    node
+                )
+
+
+def test_comments_docstrings_and_formatting_are_not_code():
+    a = '"""Doc."""\ndef f(x):\n    """Doc."""\n    # why\n    return (x+1)\n'
+    b = "def f(x): return x + 1"
+    assert runs._bare_code(a) == runs._bare_code(b)
+    assert runs._bare_code(b) != runs._bare_code(b.replace("1", "2"))
+    assert runs._bare_code('def f():\n    """Doc."""') == runs._bare_code(
+        "def f(): pass"
+    )
+
+
+CHANGES = {
+    "layers": {"experiment": replace(TINY, layers=TINY.layers[:-1])},
+    "optimizer": {
+        "experiment": replace(
+            TINY, recipe=replace(TINY.recipe, optimizer=adadelta(1.0))
+        )
+    },
+    "learning rate": {
+        "experiment": replace(TINY, recipe=replace(TINY.recipe, optimizer=adam(0.002)))
+    },
+    "batch size": {
+        "experiment": replace(TINY, recipe=replace(TINY.recipe, batch_size=64))
+    },
+    "normalization": {
+        "experiment": replace(
+            TINY, recipe=replace(TINY.recipe, normalization=l2_normalize())
+        )
+    },
+    "seed": {"seed": 1},
+    "epochs": {"epochs": 4},
+    "protocol": {"protocol": "holdout"},
+    "train size": {"train_size": 255},
+    "test size": {"test_size": 127},
+    "image data format": {"image_data_format": "channels_first"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_value_that_decides_numbers_changes_the_key(digits, change):
+    changed = make_spec(digits, **CHANGES[change])
+    assert runs.run_key(changed) != runs.run_key(make_spec(digits))
+
+
+@pytest.mark.parametrize(
+    "change", [{"fingerprint": "0" * 64}, {"backend": "jax"}], ids=["data", "backend"]
+)
+def test_data_and_backend_change_the_key(digits, change):
+    spec = make_spec(digits)
+    assert runs.run_key(replace(spec, **change)) != runs.run_key(spec)
+
+
+@pytest.mark.parametrize("package", ["keras", "numpy", "tensorflow"])
+def test_each_library_version_changes_the_key(digits, monkeypatch, package):
+    spec = make_spec(digits)
+    before = runs.run_key(spec)
+    real = environment.version
+    monkeypatch.setattr(
+        environment, "version", lambda n: "0" if n == package else real(n)
+    )
+    assert runs.run_key(spec) != before
+
+
+@pytest.mark.parametrize("module", runs.KEYED_MODULES)
+def test_the_code_of_each_keyed_module_changes_the_key(digits, monkeypatch, module):
+    spec = make_spec(digits)
+    before = runs.run_key(spec)
+    digest = runs.code_digest() | {module: "0"}
+    monkeypatch.setattr(runs, "code_digest", lambda: digest)
+    assert runs.run_key(spec) != before
+
+
+def test_threads_change_the_key(digits, monkeypatch):
+    before = runs.run_key(make_spec(digits))
+    monkeypatch.setattr(train, "THREADS", 2)
+    assert runs.run_key(make_spec(digits)) != before
+
+
+def test_every_field_of_a_task_is_in_the_key(digits):
+    """A field that is added later must not be forgotten."""
+    task = set(train.Task.__dataclass_fields__) - {"experiment"}
+    assert task <= set(runs.key_parts(make_spec(digits)))
+    recipe = set(Recipe.__dataclass_fields__) - {"epochs"}
+    assert recipe == set(runs.key_parts(make_spec(digits))["recipe"])
+    assert set(Experiment.__dataclass_fields__) == {"name", "layers", "recipe"}
+
+
+def test_names_and_the_recipes_own_epochs_decide_nothing(digits):
+    spec = make_spec(digits)
+    renamed = make_spec(digits, replace(TINY, name="renamed"))
+    longer = make_spec(digits, replace(TINY, recipe=replace(TINY.recipe, epochs=9)))
+    others = [renamed, longer, replace(spec, profile="quick", dataset="other")]
+    assert {runs.run_key(s) for s in [spec, *others]} == {runs.run_key(spec)}
+
+
+@given(st.integers(1, 64), st.integers(1, 64), st.integers(0, 9), st.integers(0, 9))
+def test_equal_values_have_equal_keys_and_others_have_others(units, more, seed, other):
+    def key(units, seed):
+        experiment = Experiment("any", (dense(units),), TINY.recipe)
+        return runs.run_key(
+            runs.RunSpec(make_task(experiment, seed=seed), "d", "f", "p", "tensorflow")
+        )
+
+    same = (units, seed) == (more, other)
+    assert (key(units, seed) == key(more, other)) is same
+
+
+CONTRACT = {
+    "schema", "model", "dataset", "profile", "protocol", "seed", "train_size",
+    "test_size", "epochs", "threads", "image_data_format", "backend", "history", "test",
+    "params", "macs", "kernels", "first_kernel", "environment", "commit", "key",
+    "weights_sha256",
+}  # fmt: skip
+
+
+def test_a_record_holds_what_the_contract_lists(written, finished):
+    spec, run = written
+    saved = json.loads((run.folder / "run.json").read_text())
+    assert saved == run.record
+    assert set(saved) >= CONTRACT
+    assert saved["key"] == runs.run_key(spec)
+    assert saved["dataset"] == {"name": "digits", "fingerprint": spec.fingerprint}
+    assert saved["history"] == finished.history
+    assert set(saved["history"][0]) == {
+        "epoch", "loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy",
+        "val_accuracy", "seconds", "cpu_seconds", "weights_sha256",
+    }  # fmt: skip
+    assert saved["weights_sha256"] == saved["history"][-1]["weights_sha256"]
+    assert saved["params"] == params(TINY)
+    assert saved["macs"] == macs(TINY)
+    assert [k["name"] for k in saved["kernels"]] == ["conv_1", "dense_1", "output"]
+    assert saved["environment"]["packages"]["keras"]
+
+
+def test_quantiles_and_moments_are_those_of_the_weights(written):
+    _, run = written
+    weights = run.weights()["dense_1/kernel"].astype(float).ravel()
+    kernel = run.record["kernels"][1]
+    assert len(kernel["quantiles"]) == 1001
+    assert kernel["quantiles"][0] == pytest.approx(weights.min(), rel=1e-4)
+    assert kernel["quantiles"][500] == pytest.approx(np.median(weights), rel=1e-4)
+    assert kernel["quantiles"][-1] == pytest.approx(weights.max(), rel=1e-4)
+    z = (weights - weights.mean()) / weights.std()
+    assert kernel["mean"] == pytest.approx(weights.mean())
+    assert kernel["sd"] == pytest.approx(weights.std())
+    assert kernel["skewness"] == pytest.approx((z**3).mean())
+    assert kernel["excess_kurtosis"] == pytest.approx((z**4).mean() - 3)
+
+
+def test_weights_that_are_all_alike_have_a_record_too():
+    described = record.describe_kernel("dead", np.zeros((3, 3), np.float32))
+    assert described["skewness"] == 0
+    json.dumps(described, allow_nan=False)
+
+
+def test_the_stored_weights_have_the_hash_of_the_record(written):
+    _, run = written
+    assert (
+        train.weights_sha256(list(run.weights().values()))
+        == (run.record["weights_sha256"])
+    )
+
+
+def test_a_stored_run_is_found_with_its_predictions(written, finished, tmp_path):
+    spec, _ = written
+    found = store.find_run(tmp_path, spec)
+    assert found.experiment == TINY
+    predicted, confidence = found.predictions()
+    np.testing.assert_array_equal(predicted, finished.outcome.predicted)
+    np.testing.assert_array_equal(confidence, finished.outcome.confidence)
+    assert store.find_run(tmp_path, replace(spec, backend="jax")) is None
+    assert [run.key16 for run in store.stored_runs(tmp_path)] == [found.key16]
+
+
+def test_only_the_whole_recipe_on_all_of_mnist_compares_with_2019(written):
+    from mnistlab.data import MNIST_FINGERPRINT
+
+    _, run = written
+    assert not run.compares_with_2019
+    whole = run.record | {
+        "dataset": {"name": "mnist", "fingerprint": MNIST_FINGERPRINT},
+        "train_size": 60_000,
+        "test_size": 10_000,
+    }
+    assert runs.Run(whole, run.folder).compares_with_2019
+    for name, value in {
+        "protocol": "holdout",
+        "train_size": 4_096,
+        "test_size": 1_000,
+        "epochs": 2,
+        "dataset": {"name": "mnist", "fingerprint": "0"},
+    }.items():
+        assert not runs.Run(whole | {name: value}, run.folder).compares_with_2019
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: "{",
+        lambda record: json.dumps(record | {"schema": 99}),
+        lambda record: json.dumps(record | {"key": "f" * 64}),
+        lambda record: json.dumps({"schema": 1}),
+        lambda record: json.dumps(record | {"experiment": {"name": "../../x"}}),
+        lambda record: "[]",
+    ],
+)
+def test_a_damaged_or_foreign_record_is_a_miss_with_a_warning(
+    written, tmp_path, damage
+):
+    spec, run = written
+    (run.folder / "run.json").write_text(damage(run.record))
+    with pytest.warns(UserWarning, match="is not used"):
+        assert store.find_run(tmp_path, spec) is None
+
+
+def test_a_run_without_its_record_has_not_finished(written, tmp_path):
+    spec, run = written
+    (run.folder / "run.json").unlink()
+    assert store.find_run(tmp_path, spec) is None
+    assert store.stored_runs(tmp_path) == []
+
+
+def test_a_checkpoint_is_read_back_and_dropped_when_the_run_ends(
+    digits, finished, tmp_path
+):
+    spec = make_spec(digits)
+    assert store.read_checkpoint(tmp_path, spec) is None
+    state = train.initial_state(spec.task)
+    store.write_checkpoint(tmp_path, spec, state)
+    assert store.read_checkpoint(tmp_path, spec) == state
+    run = store.write_run(tmp_path, spec, finished, {})
+    assert not (run.folder / "state.npz").exists()
+
+
+def test_a_damaged_checkpoint_is_a_miss_with_a_warning(digits, tmp_path):
+    spec = make_spec(digits)
+    store.write_checkpoint(tmp_path, spec, b"half a state")
+    with pytest.warns(UserWarning, match="is not used"):
+        assert store.read_checkpoint(tmp_path, spec) is None
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    store.write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        store.write_atomically(path, "not bytes")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_but_training_imports_a_backend():
+    """Not the package, the command, the plots or the notebooks' one import."""
+    script = (
+        "import sys, run_all, mnistlab.notebook, mnistlab.publish.build, "
+        "mnistlab.publish.plan, mnistlab.schedule\n"
+        "backends = {'keras', 'tensorflow', 'jax', 'torch'}\n"
+        "print(sorted(backends & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"

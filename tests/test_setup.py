@@ -1,0 +1,110 @@
+"""What a newcomer relies on: dependencies, commands, README, and what is in git."""
+
+import re
+import subprocess
+import tomllib
+
+import yaml
+from conftest import ALL, ROOT
+
+from mnistlab import models
+
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+with open(ROOT / "pyproject.toml", "rb") as file:
+    PROJECT = tomllib.load(file)["project"]
+
+
+def tracked():
+    listed = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    return [ROOT / name for name in listed.stdout.splitlines()]
+
+
+def requirement(text):
+    name, bound = re.fullmatch(r"([\w-]+) ?(>=[\d.,<]+)?", text).groups()
+    return name, bound
+
+
+def test_environment_yml_says_the_same_as_pyproject():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(item["pip"] for item in conda if isinstance(item, dict))
+    listed = [item for item in conda if isinstance(item, str) and item != "pip"]
+    found = dict(map(requirement, [*listed, *(p for p in pip if p != "-e .")]))
+    assert found.pop("python") == PROJECT["requires-python"]
+    ours = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    assert found == dict(map(requirement, ours))
+    assert "-e ." in pip
+
+
+def test_everything_that_is_needed_is_pinned_without_an_index_address():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    pinned = {name.lower().replace("_", "-") for name in pins}
+    ours = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    assert {requirement(item)[0] for item in ours} <= pinned
+    for path in (ROOT / "constraints.txt", ROOT / "pyproject.toml"):
+        assert "://" not in path.read_text()
+
+
+def test_the_packages_that_the_user_named_are_there():
+    names = {requirement(item)[0] for item in PROJECT["dependencies"]}
+    assert names >= {
+        "tensorflow", "keras", "jupyter", "nbconvert", "papermill", "pandas",
+        "matplotlib", "seaborn", "prettytable",
+    }  # fmt: skip
+
+
+def test_ci_runs_the_readmes_commands():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "make reports" in README
+    assert "make test" in README
+    assert "make test" in script
+    assert "run_all.py --profile smoke" in script
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert ".ci/run" in workflow
+    assert "environment.yml" in workflow
+    assert "if: always()" in workflow
+
+
+def test_every_make_target_the_docs_name_exists():
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        named = set(re.findall(r"`make ([a-z-]+)", path.read_text()))
+        named |= set(re.findall(r"^make ([a-z-]+)", path.read_text(), re.MULTILINE))
+        assert named
+        assert named <= targets
+
+
+def test_every_path_the_readme_names_exists():
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+    table = README.partition("## The repository")[2].partition("\n## ")[0]
+    for name in re.findall(r"^\| `([^`]+)`", table, re.MULTILINE):
+        assert name == "build/" or (ROOT / name).exists(), name
+
+
+def test_the_readme_counts_right():
+    assert f"{len(ALL)} models" in README or len(ALL) != 28
+    for family in models.FAMILIES:
+        assert f"`{family}`" in README
+
+
+def test_no_data_no_build_and_no_large_file_is_in_git():
+    for path in tracked():
+        assert path.stat().st_size < 2**21, path
+        assert not path.name.endswith(("-ubyte", "-ubyte.gz", "mnist.npz"))
+        assert "build" not in path.relative_to(ROOT).parts[:1]
+    ignored = ["build/site/index.html", "train-images-idx3-ubyte.gz", "mnist.npz"]
+    done = subprocess.run(
+        ["git", "check-ignore", *ignored], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.split() == ignored
+
+
+def test_each_module_opens_with_why_it_exists():
+    for path in tracked():
+        if path.suffix == ".py":
+            text = path.read_text().removeprefix("#!/usr/bin/env python\n")
+            assert text.startswith('"""'), path

@@ -1,0 +1,235 @@
+"""Training: the same bits however it is interrupted, and the numbers it reports."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ALL, ROOT, TINY, make_task
+
+from mnistlab import train
+from mnistlab.models.experiment import Experiment, Normalization, Recipe
+from mnistlab.models.layers import adam, dense, l2_normalize
+
+
+def run_through(task, arrays, epochs=None):
+    state = train.initial_state(task)
+    for _ in range(epochs or task.epochs):
+        result = train.train_epoch(task, arrays, state)
+        state = result.state
+    return result
+
+
+def shas(result):
+    return [entry["weights_sha256"] for entry in result.history]
+
+
+def test_the_first_and_the_tenth_run_of_a_process_have_the_same_bits(keras, arrays):
+    task = make_task()
+    first = shas(run_through(task, arrays))
+    for seed in range(1, 9):
+        experiment = TINY if seed % 2 else replace(TINY, name=f"other{seed}")
+        run_through(make_task(experiment, seed=seed, epochs=1), arrays)
+    assert shas(run_through(task, arrays)) == first
+
+
+CHILD = """
+import sys, json
+from mnistlab import data, train
+train.use_one_thread()
+sys.path.insert(0, "tests")
+from conftest import make_task
+d = data.load("digits")
+arrays = train.Arrays(d.x_train, d.y_train, d.x_test, d.y_test)
+task = make_task()
+state = open(sys.argv[1], "rb").read()
+while len(train.read_history(state)) < task.epochs:
+    state = train.train_epoch(task, arrays, state).state
+print(json.dumps([entry["weights_sha256"] for entry in train.read_history(state)]))
+"""
+
+
+def go_on(path, **options):
+    command = [sys.executable, "-c", CHILD, str(path)]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, check=True, **options
+    )
+
+
+def test_a_run_goes_on_in_another_process_with_the_same_bits(keras, arrays, tmp_path):
+    task = make_task()
+    undisturbed = shas(run_through(task, arrays))
+    path = tmp_path / "state"
+    path.write_bytes(run_through(task, arrays, epochs=1).state)
+    done = go_on(path)
+    assert json.loads(done.stdout.splitlines()[-1]) == undisturbed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"protocol": "holdout"},
+        {"train_size": 255},
+        {"experiment": replace(TINY, recipe=replace(TINY.recipe, batch_size=33))},
+        {
+            "experiment": replace(
+                TINY, recipe=replace(TINY.recipe, optimizer=adam(0.01))
+            )
+        },
+        {
+            "experiment": replace(
+                TINY, recipe=replace(TINY.recipe, normalization=l2_normalize())
+            )
+        },
+    ],
+)
+def test_what_is_in_the_key_changes_the_weights(keras, arrays, change):
+    task = make_task(epochs=1)
+    changed = replace(task, **change)
+    assert shas(run_through(task, arrays)) != shas(run_through(changed, arrays))
+
+
+def test_epochs_and_test_size_do_not_change_the_weights_on_the_way(keras, arrays):
+    short, long = make_task(epochs=1), make_task(epochs=2, test_size=64)
+    assert shas(run_through(short, arrays)) == shas(run_through(long, arrays))[:1]
+
+
+def test_the_scores_are_those_that_numpy_finds(keras, arrays):
+    task = make_task()
+    result = run_through(task, arrays)
+    outcome, last = result.outcome, result.history[-1]
+    model = train._traced(task.experiment, task.image_data_format)
+    x = train.normalized(arrays.x_test[:128], TINY.recipe.normalization)
+    y = arrays.y_test[:128]
+    p = model.predict(x, verbose=0)
+    assert outcome.test["accuracy"] == np.mean(p.argmax(1) == y)
+    np.testing.assert_array_equal(outcome.predicted, p.argmax(1))
+    np.testing.assert_allclose(outcome.confidence, p.max(1), rtol=1e-5)
+    plain = -np.log(p[np.arange(128), y]).mean()
+    assert outcome.test["cross_entropy"] == pytest.approx(plain, rel=1e-5)
+    penalty = 1e-4 * np.square(outcome.weights["conv_1/kernel"]).sum()
+    assert penalty > 0
+    assert outcome.test["loss"] == pytest.approx(plain + penalty, rel=1e-5)
+    assert last["val_loss"] == outcome.test["loss"]
+    assert last["loss"] - last["cross_entropy"] == pytest.approx(penalty, rel=0.05)
+    assert outcome.train["loss"] != last["loss"], "the running mean has dropout on"
+
+
+def test_keras_own_evaluation_agrees(keras, arrays):
+    result = run_through(make_task(), arrays)
+    model = train._traced(TINY, "channels_last")
+    x = train.normalized(arrays.x_test[:128], TINY.recipe.normalization)
+    scores = model.evaluate(x, arrays.y_test[:128], verbose=0, return_dict=True)
+    assert scores["loss"] == pytest.approx(result.outcome.test["loss"], rel=1e-5)
+    assert scores["accuracy"] == pytest.approx(result.outcome.test["accuracy"])
+
+
+def test_without_a_penalty_the_two_losses_are_one(keras, arrays):
+    experiment = Experiment("plain", (dense(8),), TINY.recipe)
+    result = run_through(make_task(experiment, epochs=1), arrays)
+    entry = result.history[0]
+    assert entry["loss"] == entry["cross_entropy"]
+    assert entry["val_loss"] == entry["val_cross_entropy"]
+
+
+def test_holdout_validates_on_the_last_twelfth_and_opens_the_test_set_once(
+    keras, arrays
+):
+    assert train.validation_size(60_000, "holdout") == 5_000
+    assert train.validation_size(60_000, "replicate") == 0
+    task = make_task(protocol="holdout", train_size=240, epochs=2)
+    result = run_through(task, arrays)
+    x = train.normalized(arrays.x_train[220:240], TINY.recipe.normalization)
+    model = train._traced(TINY, "channels_last")
+    scores, _ = train.evaluate(model, x, arrays.y_train[220:240].astype(int))
+    assert result.history[-1]["val_loss"] == scores["loss"]
+    assert result.outcome.test["loss"] != scores["loss"]
+    # What the held-out images are changes nothing that is learned.
+    other = train.Arrays(
+        np.where(np.arange(1437)[:, None, None] >= 220, 0, arrays.x_train).astype(
+            np.uint8
+        ),
+        arrays.y_train,
+        arrays.x_test,
+        arrays.y_test,
+    )
+    assert shas(run_through(task, other)) == shas(result)
+
+
+def test_every_epoch_sees_every_image_once_in_another_order():
+    orders = [
+        np.random.default_rng(train.derive_seed(0, "order", "epoch", e)).permutation(50)
+        for e in (1, 2)
+    ]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert not np.array_equal(*orders)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_l2_normalize_is_keras_utils_normalize(keras, arrays, axis):
+    images = arrays.x_train[:20]
+    ours = train.normalized(images, l2_normalize(axis))
+    theirs = keras.utils.normalize(images[..., np.newaxis], axis=axis)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_rows_are_the_default_of_keras_on_images_without_channels(keras, arrays):
+    images = arrays.x_train[:20]
+    ours = train.normalized(images, l2_normalize())[..., 0]
+    np.testing.assert_allclose(ours, keras.utils.normalize(images), rtol=1e-6)
+
+
+def test_dividing_by_255_gives_0_to_1(arrays):
+    x = train.normalized(arrays.x_train[:9], Normalization("divide_by_255"))
+    assert (x.dtype, x.shape) == (np.float32, (9, 28, 28, 1))
+    assert x.max() == 1.0
+    assert x[0, 5, 9, 0] == np.float32(arrays.x_train[0, 5, 9]) / np.float32(255)
+
+
+def test_an_unknown_normalization_is_refused(arrays):
+    with pytest.raises(ValueError, match="unknown normalization 'max'"):
+        train.normalized(arrays.x_train[:1], Normalization("max"))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(keras, arrays):
+    experiment = Experiment(
+        "explodes", (dense(8),), Recipe(adam(1e30), batch_size=32, epochs=1)
+    )
+    with pytest.raises(train.TrainingDiverged, match="explodes, seed 0.*learning rate"):
+        run_through(make_task(experiment), arrays)
+
+
+def test_channels_first_trains_too(keras, arrays):
+    task = make_task(image_data_format="channels_first", epochs=1)
+    assert np.isfinite(run_through(task, arrays).history[0]["val_loss"])
+
+
+def test_a_state_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="not a training state"):
+        train.read_history(b"PK nothing")
+
+
+@pytest.mark.parametrize(("name", "floor"), [("mlp_e1", 0.95), ("conv2_a2", 0.90)])
+def test_one_epoch_on_the_real_mnist_learns(keras, mnist, name, floor):
+    experiment = next(e for e in ALL if e.name == name)
+    task = train.Task(experiment, 0, 1, "replicate", 60_000, 10_000, "channels_last")
+    arrays = train.Arrays(mnist.x_train, mnist.y_train, mnist.x_test, mnist.y_test)
+    result = run_through(task, arrays)
+    assert result.outcome.test["accuracy"] >= floor
+    train._inputs.cache_clear()
+
+
+def test_a_keras_json_and_leftover_variables_change_nothing(keras, arrays, tmp_path):
+    task = make_task()
+    settings = {"floatx": "float64", "epsilon": 0.1, "backend": "jax"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    path = tmp_path / "state"
+    path.write_bytes(train.initial_state(task))
+    leftover = {"KERAS_HOME": str(tmp_path), "KERAS_MAX_STEPS_PER_EPOCH": "1"}
+    done = go_on(path, env=os.environ | leftover)
+    assert json.loads(done.stdout.splitlines()[-1]) == shas(run_through(task, arrays))
