@@ -42,6 +42,14 @@ class NotebookTimeout(Exception):
     """A notebook has used up its time."""
 
 
+class NotebookEnded(Exception):
+    """A notebook ended for another reason than an error in a cell."""
+
+    def __init__(self, status: str, message: str):
+        super().__init__(message)
+        self.status = status
+
+
 def _engine():
     from nbclient.exceptions import CellExecutionError
     from nbformat.v4 import new_output
@@ -68,7 +76,7 @@ def _engine():
                         )
                     )
                     self.nb_man.cell_exception(cell, index, exception=error)
-                    raise
+                    raise NotebookEnded(status, message) from error
                 finally:
                     self.nb_man.cell_complete(cell, index)
 
@@ -104,6 +112,7 @@ def _engine():
                     )
                     cells[0].outputs = [output]
                     nb_man.cell_exception(cells[0], exception=error)
+                    raise NotebookEnded(status, message) from error
                 raise
 
     return HonestEngine
@@ -115,6 +124,8 @@ def explain(error: BaseException, kernel: Any = None) -> tuple[str, str]:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    if isinstance(error, NotebookEnded):
+        return error.status, str(error)
     if isinstance(error, DeadKernelError):
         process = getattr(getattr(kernel, "provisioner", None), "process", None)
         code = process.poll() if process is not None else None
