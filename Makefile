@@ -6,6 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Containers often have no other user.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 STRIP := metadata.language_info cell.metadata.execution cell.metadata.papermill
 
 help:  ## show this list
@@ -18,7 +20,7 @@ test: $(INSTALLED)  ## run the tests (no network needed)
 	$(BIN)/python -m pytest -q
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(AS_ROOT)
 
 check: $(INSTALLED)  ## lint, formatting, and no outputs in notebooks
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ Everything heavy is imported when it is needed, so that --help answers at once.
 
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import click
@@ -56,6 +57,7 @@ def build(
     dry_run, out, assignments,
 ):  # fmt: skip
     """Do what the command says and return its exit code."""
+    warnings.showwarning = _show_warning
     from mnistlab import data
     from mnistlab.publish import plan
     from mnistlab.study import StudyError, lock_output
@@ -88,13 +90,20 @@ def build(
         lock.release()
 
 
+def _show_warning(message, *_, **__):
+    """A line without the place in our source, which helps nobody."""
+    click.secho(f"WARNING: {message}", fg="yellow", err=True)
+
+
 def _dry_run(plan, pages, out, fresh):
-    for item in plan.run_plans(pages, out, fresh=fresh):
+    plans = plan.run_plans(pages, out, fresh=fresh)
+    for item in plans:
         what = f"train ({item.reason})" if item.reason else "reuse"
         click.echo(f"run       {item.spec.title:24} {what}")
+    trained = {item.spec for item in plans}
     for page in pages:
-        reason = "--fresh" if fresh else ""
-        reason = reason or plan.why_execute(page, plan.page_key_parts(page, out), out)
+        parts = plan.page_key_parts(page, out, trained)
+        reason = "--fresh" if fresh else plan.why_execute(page, parts, out)
         what = f"execute ({reason})" if reason else "reuse"
         click.echo(f"notebook  {page.name:24} {what}")
     return 0

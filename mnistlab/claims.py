@@ -24,7 +24,12 @@ from mnistlab.tables import (
     regularization,
 )
 
-ALL = {e.name: e for family in models.FAMILIES.values() for e in family}
+ALL = {
+    experiment.name: experiment
+    for family in models.FAMILIES.values()
+    for experiment in family
+    if experiment.name in reported.finals()
+}
 
 
 @dataclass(frozen=True)

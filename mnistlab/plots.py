@@ -176,11 +176,9 @@ def learning_curve(
                     style["linestyle"] = ""
                 ax.plot(*zip(*known, strict=True), color=colour, label="2019", **style)
         ax.legend()
-    # D drew its curves on yellow.
-    if experiment.name in reported.finals() and experiment.name.rpartition("_")[
-        2
-    ].startswith("d"):
-        ax.figure.set_facecolor("yellow")
+    final = reported.finals().get(experiment.name)
+    if final is not None and final.letter == "D":
+        ax.figure.set_facecolor("yellow")  # as D did
     where = "validation" if first.record["protocol"] == "holdout" else "test"
     seeds = f", {len(others) + 1} seeds" if others else f", seed {first.seed}"
     ax.set_title(f"{experiment.name}: loss per epoch on training and {where}{seeds}")

@@ -92,32 +92,43 @@ class TrainingDiverged(ArithmeticError):
     """The loss of a run is not a finite number."""
 
 
-def use_one_thread() -> None:
-    """Make this process's backend use one thread, because their number changes bits.
+def prepare_backend() -> None:
+    """Make this process's backend give the same bits as any other of the same machine.
 
+    One thread, because their number changes the bits; float32 that is float32, also
+    where a GPU would round it to fewer digits; and nothing left over from elsewhere.
     Must be called before Keras is first imported in the process.
     """
     count = str(THREADS)
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = count
+    os.environ["NPROC"] = count  # JAX sizes its pool by it
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    os.environ.setdefault("NPROC", count)
+    os.environ.pop("TF_XLA_FLAGS", None)
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
         flags = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
         os.environ["XLA_FLAGS"] = flags
     import keras
 
-    if keras.backend.backend() == "tensorflow":
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         import tensorflow
 
         tensorflow.config.threading.set_intra_op_parallelism_threads(THREADS)
         tensorflow.config.threading.set_inter_op_parallelism_threads(THREADS)
-    elif keras.backend.backend() == "torch":
+        tensorflow.config.experimental.enable_tensor_float_32_execution(False)
+    elif backend == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "highest")
+    elif backend == "torch":
         import torch
 
         torch.set_num_threads(THREADS)
-    # A keras.json or a variable left over from elsewhere must not change results.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_dtype_policy("float32")

@@ -45,7 +45,7 @@ def _mute_native_stderr():
 @cache
 def _prepare_backend() -> None:
     with _mute_native_stderr():
-        train.use_one_thread()
+        train.prepare_backend()
         import keras
 
         keras.ops.zeros(1)  # the device is looked for, and greeted, on first use

@@ -55,7 +55,7 @@ def arrays(digits):
 
 @pytest.fixture(scope="session")
 def keras():
-    train.use_one_thread()
+    train.prepare_backend()
     import keras
 
     return keras

@@ -39,7 +39,7 @@ def test_the_first_and_the_tenth_run_of_a_process_have_the_same_bits(keras, arra
 CHILD = """
 import sys, json
 from mnistlab import data, train
-train.use_one_thread()
+train.prepare_backend()
 sys.path.insert(0, "tests")
 from conftest import make_task
 d = data.load("digits")

@@ -82,7 +82,7 @@ def publish_page(
     fresh: bool = False,
 ) -> Published:
     """Execute a page if anything it is made of has changed, and publish it."""
-    parts = page_key_parts(page, out, trained=False)
+    parts = page_key_parts(page, out)
     reason = "--fresh" if fresh else why_execute(page, parts, out)
     target = out / "notebooks" / f"{page.name}.ipynb"
     if not reason:

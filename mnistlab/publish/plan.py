@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -211,21 +211,22 @@ def package_digest() -> str:
     return digest.hexdigest()
 
 
-def page_key_parts(page: Page, out: Path, *, trained: bool = True) -> dict[str, str]:
+def page_key_parts(
+    page: Page, out: Path, expected: Collection[RunSpec] = ()
+) -> dict[str, str]:
     """What decides a page: cells, package, runs, parameters, versions.
 
-    Outputs and ids of cells are not among them. `trained` says whether its missing
-    runs will have been trained by the time it is executed.
+    Outputs and ids of cells are not among them. `expected` are runs that are missing
+    now and will have been trained by the time the page is executed.
     """
     cells = [
         (cell.cell_type, cell.source, sorted(cell.metadata.get("tags", ())))
         for cell in nbformat.read(page.path, as_version=4).cells
     ]
-    gathering = page.name in GATHERING
     runs = [
         run_key(spec)
         for spec in page.specs
-        if (trained and not gathering) or find_run(out, spec)
+        if spec in expected or find_run(out, spec) is not None
     ]
     parts: dict[str, Any] = {
         "cells": cells,
