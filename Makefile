@@ -45,8 +45,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
 		-e '.[dev]'
-	@# Outputs that JupyterLab saves do not reach git.
+	@# Outputs that JupyterLab saves do not reach git: the filter of .gitattributes.
 	@if git rev-parse --git-dir >/dev/null 2>&1; then \
-		$(BIN)/nbstripout --install --attributes .gitattributes && \
-		git config filter.nbstripout.extrakeys "$(STRIP)"; fi
+		git config filter.nbstripout.clean \
+			".venv/bin/nbstripout --extra-keys '$(STRIP)'" && \
+		git config filter.nbstripout.smudge cat; fi
 	@touch $@

@@ -129,4 +129,4 @@ def test_git_applies_that_filter_to_notebooks():
     assert shown.strip().endswith("filter: nbstripout")
     makefile = (ROOT / "Makefile").read_text()
     assert f"STRIP := {STRIP}" in makefile
-    assert 'git config filter.nbstripout.extrakeys "$(STRIP)"' in makefile
+    assert "git config filter.nbstripout.clean" in makefile
