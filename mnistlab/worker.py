@@ -4,6 +4,7 @@ A worker imports this module and what it needs to train, and nothing that shows,
 stores or schedules, so that none of those can change a number.
 """
 
+import logging
 import os
 from contextlib import contextmanager
 from functools import cache
@@ -44,6 +45,8 @@ def _mute_native_stderr():
 
 @cache
 def _prepare_backend() -> None:
+    # A new model is traced anew; TensorFlow warns of that as if it were a mistake.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with _mute_native_stderr():
         train.prepare_backend()
         import keras
