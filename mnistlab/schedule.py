@@ -6,6 +6,8 @@ no shared file system: at most one epoch is lost.
 """
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -48,6 +50,19 @@ def cost(spec: RunSpec) -> int:
 
 
 @contextmanager
+def _children_ignore_interrupts():
+    """Ctrl-C goes to the whole process group; only this process is to answer it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
 def _client(workers: int | None, scheduler: str | None, wanted: int):
     import dask
     from distributed import Client, LocalCluster
@@ -63,20 +78,19 @@ def _client(workers: int | None, scheduler: str | None, wanted: int):
         "distributed.logging.distributed": "error",
         "distributed.comm.timeouts.connect": "60s",
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
-            dashboard_address=None,
-            host="127.0.0.1",
-            silence_logs=logging.ERROR,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    with dask.config.set(settings):
+        with _children_ignore_interrupts():
+            cluster = LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address=None,
+                host="127.0.0.1",
+                silence_logs=logging.ERROR,
+            )
+        with cluster, Client(cluster) as client:
+            yield client
 
 
 def train_runs(
