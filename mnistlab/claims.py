@@ -5,7 +5,6 @@ Contradictions are computed from the experiments and the reported figures.
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 from IPython.display import HTML
@@ -32,132 +31,11 @@ ALL = {
 }
 
 
-@dataclass(frozen=True)
-class Conclusion:
-    """A conclusion of 2019: where it stands, what it says, how it is to be tested."""
-
-    id: str
-    source: str
-    models: tuple[str, ...]
-    sentence: str
-    test: str
-
-
-CONCLUSIONS = (
-    Conclusion(
-        "A-1",
-        "A3",
-        ("conv3_a1", "conv2_a2", "conv3_a3"),
-        "A3 converged very fast, against A1 and A2.",
-        "Epochs and CPU seconds to 98.5 % test accuracy.",
-    ),
-    Conclusion(
-        "A-2",
-        "A4",
-        ("conv3_a3", "conv3_a4"),
-        "A4's test score is abnormal, because of dropout right after the second "
-        "convolution or of a 3x3 kernel after a 5x5 one.",
-        "Last-epoch accuracy over seeds against 2019's 0.9625, whose own epoch 4 had "
-        "0.9803; A3 also has 3x3 after 5x5.",
-    ),
-    Conclusion(
-        "A-3",
-        "A5 against A4",
-        ("conv3_a4", "conv2_a5"),
-        "Without the first dropout the model performs better.",
-        "Confounded: A5 also lacks the third convolution. The control is A4 without "
-        "that dropout.",
-    ),
-    Conclusion(
-        "B-1",
-        "B21, B22, B31, B32",
-        ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32"),
-        "Without dropout and regularisation, overfitting begins after 10 to 15 epochs.",
-        "The epoch of the lowest test loss, and the rise after it.",
-    ),
-    Conclusion(
-        "B-2",
-        "B23, B24, B33, B34, B53, B54, B71, B72",
-        (
-            "conv2_b23", "conv2_b24", "conv3_b33", "conv5_b34", "conv5_b53",
-            "conv5_b54", "conv7_b71", "conv7_b72",
-        ),
-        "With dropout 0.5 and L2, training and test loss converge.",
-        "Plain cross-entropy of both, dropout off, at the last epoch.",
-    ),
-    Conclusion(
-        "B-3",
-        "fair pairs of B",
-        (
-            "conv2_b21", "conv2_b23", "conv2_b22", "conv2_b24", "conv3_b31",
-            "conv3_b33", "conv5_b51", "conv5_b53", "conv5_b52", "conv5_b54",
-        ),
-        "Regularised models score lower, and only because 25 epochs are few.",
-        "Paired differences; then 75 epochs for the cheap pairs.",
-    ),
-    Conclusion(
-        "B-4",
-        "B5x against B2x",
-        (
-            "conv2_b21", "conv2_b22", "conv2_b23", "conv2_b24", "conv5_b51",
-            "conv5_b52", "conv5_b53", "conv5_b54",
-        ),
-        "The more convolutions, the more regularisation helps generalisation.",
-        "Gap reduction in deep pairs minus that in shallow pairs; there is no "
-        "unregularised model of seven convolutions.",
-    ),
-    Conclusion(
-        "C-1",
-        "C1 to C3",
-        ("conv2_c1", "conv5_c2", "conv7_c3"),
-        "More convolutions converge faster.",
-        "Epochs to a given training loss; C printed no epochs.",
-    ),
-    Conclusion(
-        "C-2",
-        "C",
-        ("conv2_c1", "conv5_c2", "conv7_c3"),
-        "More layers do not always raise accuracy, because of overfitting.",
-        "Order of accuracy, and the sign of training minus test; C2's dropout of 0.7 "
-        "on 25 channels suggests underfitting.",
-    ),
-    Conclusion(
-        "D-1",
-        "D's table",
-        ("conv3_d1", "conv5_d2", "conv7_d3"),
-        "D1 is the most accurate; D3 comes close at under a third of the time.",
-        "McNemar's test on predictions; CPU seconds.",
-    ),
-    Conclusion(
-        "E-1",
-        "E1",
-        ("mlp_e1",),
-        "Two dense layers with dropout only leave a wide gap between training and "
-        "validation loss.",
-        "The gap at the last epoch, and the ratio.",
-    ),
-    Conclusion(
-        "E-2",
-        "E2, E3",
-        ("mlp_e1", "mlp_e2", "mlp_e3"),
-        "With several dropouts and batch normalisation the two losses are very close.",
-        "The same; E3's own gap of 2019 (0.032) is nearly E1's (0.037).",
-    ),
-    Conclusion(
-        "E-3",
-        "E2, E3",
-        ("mlp_e2", "mlp_e3"),
-        "Trained weights are smooth and Gaussian.",
-        "Skewness and excess kurtosis of each kernel, within stated limits.",
-    ),
-)  # fmt: skip
-
-
 def conclusions() -> Table:
     """All conclusions, a row each."""
     rows = [
         {"id": c.id, "2019, source": c.source, "says": c.sentence, "test it as": c.test}
-        for c in CONCLUSIONS
+        for c in reported.conclusions()
     ]
     return Table(pd.DataFrame(rows), prose=True)
 
@@ -168,7 +46,7 @@ def epochs_to(run: Run, accuracy: float) -> int | None:
     return next(reached, None)
 
 
-def figures(conclusion: Conclusion, gathered: Gathered) -> HTML:
+def figures(conclusion: reported.Conclusion, gathered: Gathered) -> HTML:
     """The figures that bear on a conclusion.
 
     One table has 2019's last epoch and every run that compares with it; a second one
@@ -359,6 +237,6 @@ def _short(name: str) -> str:
 def headline() -> str:
     """What the page holds, counted."""
     return (
-        f"{len(CONCLUSIONS)} conclusions of 2019 and "
+        f"{len(reported.conclusions())} conclusions of 2019 and "
         f"{contradictions().frame['no.'].nunique()} contradictions, with their figures"
     )

@@ -2,7 +2,7 @@
 
 from IPython.display import display
 
-from mnistlab import claims, data, models, plots, tables
+from mnistlab import claims, data, models, plots, reported, tables
 from mnistlab.result import best_of, declare
 from mnistlab.study import evidence, load_runs, study
 
@@ -16,6 +16,7 @@ __all__ = [
     "load_runs",
     "models",
     "plots",
+    "reported",
     "study",
     "tables",
 ]

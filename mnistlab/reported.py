@@ -1,7 +1,7 @@
-"""What 2019 printed: final figures, epochs, and table entries. Knows nobody.
+"""What 2019 printed: final figures, epochs, table entries, conclusions.
 
 The figures are those of the training logs and printed evaluations; `entries` are
-those cells of 2019's tables that say something else.
+those cells of 2019's tables that say something else. Knows nobody.
 """
 
 import csv
@@ -34,6 +34,17 @@ class Entry:
     model: str
     column: str
     entry: str
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """A conclusion of 2019: where it stands, what it says, how it is to be tested."""
+
+    id: str
+    source: str
+    models: tuple[str, ...]
+    sentence: str
+    test: str
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -88,6 +99,15 @@ def history(name: str) -> tuple[dict[str, float | None], ...]:
 def entries() -> tuple[Entry, ...]:
     """Table cells of 2019 that differ from its own code, log or rounding."""
     return tuple(Entry(**row) for row in _rows("entries.csv"))
+
+
+@cache
+def conclusions() -> tuple[Conclusion, ...]:
+    """What 2019 concluded, in the spec's order."""
+    return tuple(
+        Conclusion(**row | {"models": tuple(row["models"].split())})
+        for row in _rows("conclusions.csv")
+    )
 
 
 def entry(table: str, model: str, column: str) -> str:
