@@ -265,6 +265,12 @@ def _unpack(model, state: bytes) -> list[dict[str, Any]]:
         return json.loads(arrays["history"].tobytes())
 
 
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order in which an epoch sees the training images, as indices (size,)."""
+    generator = np.random.default_rng(derive_seed(seed, "order", "epoch", epoch))
+    return generator.permutation(size)
+
+
 def _seed_dropout(model, seed: int, epoch: int) -> None:
     ordinal = 0
     for layer in model.layers:
@@ -342,8 +348,7 @@ def train_epoch(task: Task, arrays: Arrays, state: bytes) -> Epoch:
     history = _unpack(model, state)
     epoch = len(history) + 1
     _seed_dropout(model, task.seed, epoch)
-    shuffle = np.random.default_rng(derive_seed(task.seed, "order", "epoch", epoch))
-    order = shuffle.permutation(kept)
+    order = epoch_order(task.seed, epoch, kept)
 
     wall, cpu = time.perf_counter(), time.process_time()
     running = model.fit(

@@ -160,13 +160,28 @@ def test_holdout_validates_on_the_last_twelfth_and_opens_the_test_set_once(
     assert shas(run_through(task, other)) == shas(result)
 
 
-def test_every_epoch_sees_every_image_once_in_another_order():
-    orders = [
-        np.random.default_rng(train.derive_seed(0, "order", "epoch", e)).permutation(50)
-        for e in (1, 2)
-    ]
-    assert all(sorted(order) == list(range(50)) for order in orders)
+def test_every_epoch_sees_every_image_once_in_another_order(keras, arrays, monkeypatch):
+    task = make_task(epochs=2)
+    x = train.normalized(arrays.x_train[:256], TINY.recipe.normalization)
+    state = train.initial_state(task)
+    state = train.train_epoch(task, arrays, state).state
+    model = train._traced(TINY, "channels_last")
+    fit, seen = model.fit, []
+
+    def spy(images, labels, *arguments, **options):
+        seen.append((images, labels))
+        return fit(images, labels, *arguments, **options)
+
+    monkeypatch.setattr(model, "fit", spy)
+    for start in (train.initial_state(task), state):
+        train.train_epoch(task, arrays, start)
+    orders = [train.epoch_order(0, epoch, 256) for epoch in (1, 2)]
+    for order, (images, labels) in zip(orders, seen, strict=True):
+        assert sorted(order) == list(range(256))
+        np.testing.assert_array_equal(images, x[order])
+        np.testing.assert_array_equal(labels, arrays.y_train[:256][order])
     assert not np.array_equal(*orders)
+    assert not np.array_equal(orders[0], train.epoch_order(1, 1, 256))
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3])
