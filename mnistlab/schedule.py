@@ -75,8 +75,12 @@ def _client(workers: int | None, scheduler: str | None, wanted: int):
     settings = {
         # A task that has taken its worker down twice will do so again.
         "distributed.scheduler.allowed-failures": 1,
-        "distributed.logging.distributed": "error",
         "distributed.comm.timeouts.connect": "60s",
+        # What happens to a task comes back with it; a worker's log, such as that a
+        # connection was closed when all was done, only frightens.
+        "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": (
+            "critical"
+        ),
     }
     with dask.config.set(settings):
         with _children_ignore_interrupts():
@@ -85,7 +89,7 @@ def _client(workers: int | None, scheduler: str | None, wanted: int):
                 threads_per_worker=1,
                 processes=True,
                 memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # any free port, not 8787 for all
                 host="127.0.0.1",
                 silence_logs=logging.ERROR,
             )
