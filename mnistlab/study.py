@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mnistlab import data, models, store
-from mnistlab.environment import BACKEND_PACKAGES
+from mnistlab.environment import BACKEND_PACKAGES, package_versions
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
 from mnistlab.runs import PACKAGE, Run, RunSpec
@@ -103,6 +103,13 @@ def specify(
                 f"{train_size:,}"
             )
     backend = choose("KERAS_BACKEND", os.environ["KERAS_BACKEND"], BACKEND_PACKAGES)
+    versions = package_versions(BACKEND_PACKAGES[backend])
+    missing = [name for name, version in versions.items() if version == "not installed"]
+    if missing:
+        raise StudyError(
+            f"KERAS_BACKEND={backend}: {', '.join(missing)} is not installed; "
+            f"pip install {missing[0]}, or unset KERAS_BACKEND"
+        )
     image_data_format = choose(
         "MNISTLAB_IMAGE_DATA_FORMAT",
         os.environ.get("MNISTLAB_IMAGE_DATA_FORMAT", IMAGE_DATA_FORMATS[0]),

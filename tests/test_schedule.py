@@ -128,6 +128,13 @@ def test_a_wrong_backend_gets_a_sentence(digits, monkeypatch):
         study.specify("mlp", digits)
 
 
+def test_a_backend_that_is_not_installed_gets_a_sentence(digits, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(study, "package_versions", lambda n: {"jax": "not installed"})
+    with pytest.raises(study.StudyError, match=r"jax is not installed; pip install"):
+        study.specify("mlp", digits)
+
+
 def test_profiles_resolve_to_numbers(digits, mnist):
     def sizes(dataset, **how):
         task = study.specify("conv2", dataset, **how)[0].task
