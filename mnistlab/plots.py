@@ -164,7 +164,10 @@ def learning_curve(
     epochs, validation = _series(first, "val_loss")
     plt_dynamic(epochs, validation, _series(first, "loss")[1], ax)
     if first.compares_with_2019:
-        for name, colour in (("val_loss", VALIDATION), ("loss", TRAIN)):
+        for name, colour, label in (
+            ("val_loss", VALIDATION, "2019, validation"),
+            ("loss", TRAIN, "2019, train"),
+        ):
             known = [
                 (row["epoch"], row[name])
                 for row in reported.history(experiment.name)
@@ -174,7 +177,7 @@ def learning_curve(
                 style = dict(linestyle="--", marker="x", alpha=0.6)
                 if len(known) < first.record["epochs"]:
                     style["linestyle"] = ""
-                ax.plot(*zip(*known, strict=True), color=colour, label="2019", **style)
+                ax.plot(*zip(*known, strict=True), color=colour, label=label, **style)
         ax.legend()
     final = reported.finals().get(experiment.name)
     if final is not None and final.letter == "D":

@@ -76,7 +76,7 @@ def test_a_learning_curve_shows_the_runs_own_losses(real_runs):
 
 def test_2019s_curve_is_dashed_and_only_beside_the_whole_recipe(real_runs):
     ax = plots.learning_curve(mlp_e1, [as_full(real_runs[0])])
-    dashed = [line for line in ax.lines if line.get_label() == "2019"]
+    dashed = [line for line in ax.lines if line.get_label().startswith("2019, ")]
     assert [line.get_color() for line in dashed] == ["b", "r"]
     expected = [row["val_loss"] for row in reported.history("mlp_e1")]
     assert dashed[0].get_ydata().tolist() == [v for v in expected if v is not None]
