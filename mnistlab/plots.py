@@ -71,7 +71,10 @@ def plt_dynamic(
     marker = "o" if len(x) == 1 else None
     ax.plot(x, vy, VALIDATION, marker=marker, label="Validation Loss")
     ax.plot(x, ty, TRAIN, marker=marker, label="Train Loss")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(x) == 1:
+        ax.set_xticks(list(x))
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(visible=True)
     ax.legend()
     return ax

@@ -12,7 +12,7 @@ from conftest import ROOT, run_command
 
 from mnistlab import data, models, store
 from mnistlab.publish import build, plan
-from mnistlab.publish.execute import execute
+from mnistlab.publish.execute import declared_result, execute
 from mnistlab.result import RESULT_MIME
 from mnistlab.runs import Run
 from mnistlab.study import StudyError
@@ -287,6 +287,20 @@ def test_a_notebook_that_ends_badly_says_so(name, tmp_path):
         assert states == ["completed", "failed", "pending"]
         error = next(o for o in cells[1].outputs if o.output_type == "error")
         assert message.split()[0] in error.ename + error.evalue
+
+
+@pytest.mark.parametrize("counts", [(1, None), (2, 1), (None, 1)])
+def test_a_cell_that_did_not_run_in_its_turn_is_no_success(counts):
+    notebook = notebook_of("1", DECLARE)
+    for cell, count in zip(notebook.cells, counts, strict=True):
+        cell.execution_count = count
+    result = {RESULT_MIME: {"headline": "fine", "runs": [], "thumbnail": ""}}
+    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data=result)]
+    with pytest.raises(ValueError, match="was not executed"):
+        declared_result(notebook)
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell.execution_count = number
+    assert declared_result(notebook)["headline"] == "fine"
 
 
 def test_a_missing_kernel_is_named(tmp_path):

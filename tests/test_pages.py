@@ -61,6 +61,7 @@ def test_plt_dynamic_draws_2019s_curve_only_where_it_is_told_to():
 def test_plt_dynamic_makes_its_own_figure_if_it_is_given_none():
     ax = plots.plt_dynamic([1], [1], [1])
     assert ax.lines[0].get_marker() == "o", "one epoch is a point, not a line"
+    assert ax.get_xticks().tolist() == [1], "there is no epoch 0.95"
     assert plt.get_fignums() == [ax.figure.number]
 
 
