@@ -121,23 +121,24 @@ def _run(pages, out, source, images, workers, scheduler, timeout, fresh):
     plans = plan.run_plans(pages, out, fresh=fresh)
     missing = [item.spec for item in plans if item.reason]
     click.echo(f"Runs: {len(missing)} to train, {len(plans) - len(missing)} reused.")
-    interrupted, trained = False, []
+    interrupted, ended = False, {}
     try:
-        report = _training_report(len(missing))
-        trained = train_runs(
+        train_runs(
             missing, images, out, workers=workers, scheduler=scheduler, fresh=fresh,
-            report=report,
+            report=_training_report(len(missing), ended),
         )  # fmt: skip
     except KeyboardInterrupt:
         interrupted = True
-    results = {result.spec: result for result in trained}
+    results = {}
     for item in plans:
-        if item.spec not in results:
-            run = find_run(out, item.spec)
-            status = "interrupted" if run is None else "reused"
-            if item.reason and run is not None:
-                status = "trained"
-            results[item.spec] = Result(item.spec, status, run)
+        last = ended.get(item.spec)
+        if last is not None:  # also when others were interrupted
+            status, message = last.kind, last.message
+        else:
+            status, message = ("interrupted" if item.reason else "reused"), ""
+        there = status in ("trained", "reused")
+        run = find_run(out, item.spec) if there else None
+        results[item.spec] = Result(item.spec, status, run, message)
     trained_in = time.perf_counter() - started
 
     published = []
@@ -160,14 +161,14 @@ def _run(pages, out, source, images, workers, scheduler, timeout, fresh):
     return code
 
 
-def _training_report(total):
-    """Print a line when a run starts, ends an epoch, or ends."""
-    done, begun = 0, time.perf_counter()
+def _training_report(total, ended):
+    """Print a line for each step of progress, and keep in `ended` how runs ended."""
+    begun = time.perf_counter()
 
     def report(progress):
-        nonlocal done
         epochs = f"{len(progress.history)}/{progress.spec.task.epochs} epochs"
-        done += progress.kind in ("trained", "failed")
+        if progress.kind in ("trained", "failed"):
+            ended[progress.spec] = progress
         if progress.kind == "failed":
             text = click.style(f"failed: {progress.message}", fg="red")
         elif progress.kind == "started":
@@ -178,7 +179,7 @@ def _training_report(total):
             text = "trained"
         minutes, seconds = divmod(int(time.perf_counter() - begun), 60)
         click.echo(
-            f"{minutes:3}:{seconds:02}  {done:3} of {total} runs  "
+            f"{minutes:3}:{seconds:02}  {len(ended):3} of {total} runs  "
             f"{progress.spec.title:20} {text}"
         )
 

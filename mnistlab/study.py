@@ -292,19 +292,15 @@ def load_runs(
 
     The parameters are those of `study`.
     """
-    specs = [
-        spec
-        for family in models.FAMILIES
-        for spec in specify(
-            family,
-            data.load(dataset),
-            profile=profile,
-            protocol=protocol,
-            seeds=seeds,
-            epochs=epochs,
-            train_size=train_size,
-        )
-    ]
+    specs = specify(
+        [experiment for family in models.FAMILIES.values() for experiment in family],
+        data.load(dataset),
+        profile=profile,
+        protocol=protocol,
+        seeds=seeds,
+        epochs=epochs,
+        train_size=train_size,
+    )
     found = {spec: find_run(Path(out), spec) for spec in specs}
     return Gathered(
         runs=[run for run in found.values() if run is not None],

@@ -227,9 +227,9 @@ def initial_state(task: Task) -> bytes:
 
 
 def _pack(model, history: list[dict[str, Any]]) -> bytes:
-    arrays = {f"w{i:03d}": np.asarray(w) for i, w in enumerate(_values(model.weights))}
+    arrays = {f"w{i:03d}": w for i, w in enumerate(_values(model.weights))}
     slots = _values(model.optimizer.variables)
-    arrays |= {f"o{i:03d}": np.asarray(v) for i, v in enumerate(slots)}
+    arrays |= {f"o{i:03d}": v for i, v in enumerate(slots)}
     text = json.dumps(history).encode()
     arrays["history"] = np.frombuffer(text, dtype=np.uint8)
     buffer = io.BytesIO()
