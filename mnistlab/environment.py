@@ -1,16 +1,51 @@
-"""What a process runs on: versions, Python, processor, without importing a backend."""
+"""What a process runs on: code, versions, processor, without importing a backend."""
 
+import ast
+import hashlib
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+PACKAGE = Path(__file__).parent
+# Exactly the modules that make numbers; a test holds this list against what a
+# training process imports.
+KEYED_MODULES = ("models/experiment.py", "models/layers.py", "train.py")
 BACKEND_PACKAGES = {
     "tensorflow": ("tensorflow",),
     "jax": ("jax", "jaxlib"),
     "torch": ("torch",),
 }
+
+
+@cache
+def code_digest(modules: Sequence[str] = KEYED_MODULES) -> dict[str, str]:
+    """SHA-256 of modules of this package, without comments, docstrings and format."""
+    return {
+        name: hashlib.sha256(
+            bare_code((PACKAGE / name).read_text(encoding="utf-8")).encode()
+        ).hexdigest()
+        for name in modules
+    }
+
+
+def bare_code(source: str) -> str:
+    """Code without comments and docstrings, the same on Python 3.11 to 3.13."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+            and isinstance(body[0].value.value, str)
+        ):
+            body[:1] = [] if len(body) > 1 else [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
@@ -22,6 +57,37 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = "not installed"
     return versions
+
+
+def identity() -> dict[str, str]:
+    """What two processes must have in common to train the same numbers."""
+    backend = os.environ["KERAS_BACKEND"]
+    names = ("keras", "numpy", *BACKEND_PACKAGES.get(backend, ()))
+    modules = (*KEYED_MODULES, "worker.py")
+    return {
+        "KERAS_BACKEND": backend,
+        **package_versions(names),
+        **{f"mnistlab/{name}": sha for name, sha in code_digest(modules).items()},
+    }
+
+
+def differences(expected: dict[str, str], found: dict[str, str]) -> str:
+    """What two identities differ in, for people; empty if in nothing.
+
+    >>> differences({"keras": "3.15.1"}, {"keras": "3.9.0"})
+    'keras 3.9.0 instead of 3.15.1'
+    """
+    parts = []
+    for name in sorted(expected.keys() | found.keys()):
+        theirs, ours = found.get(name, "missing"), expected.get(name, "nothing")
+        if theirs != ours:
+            is_code = name.startswith("mnistlab/")
+            parts.append(
+                f"other code in {name}"
+                if is_code
+                else f"{name} {theirs} instead of {ours}"
+            )
+    return ", ".join(parts)
 
 
 def environment() -> dict[str, Any]:

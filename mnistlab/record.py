@@ -9,13 +9,9 @@ from typing import Any
 import numpy as np
 
 from mnistlab import train
+from mnistlab.environment import PACKAGE
 from mnistlab.models.sizes import macs, params, trainable_params
-from mnistlab.runs import (
-    PACKAGE,
-    RunSpec,
-    key_parts,
-    run_key,
-)
+from mnistlab.runs import RunSpec, key_parts, run_key
 
 SCHEMA = 1
 

@@ -3,11 +3,10 @@
 Knows nothing about Keras, and does not import it.
 """
 
-import ast
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from mnistlab import train
 from mnistlab.data import MNIST_FINGERPRINT
-from mnistlab.environment import BACKEND_PACKAGES, package_versions
+from mnistlab.environment import BACKEND_PACKAGES, code_digest, package_versions
 from mnistlab.models.experiment import (
     Experiment,
     Layer,
@@ -24,10 +23,6 @@ from mnistlab.models.experiment import (
     Recipe,
 )
 
-PACKAGE = Path(__file__).parent
-# Exactly the modules that make numbers; a test holds this list against what a
-# training process imports.
-KEYED_MODULES = ("models/experiment.py", "models/layers.py", "train.py")
 FULL_MNIST = (60_000, 10_000)
 
 
@@ -45,32 +40,6 @@ class RunSpec:
     def title(self) -> str:
         """A short name for people, as `conv2_b21, seed 0`."""
         return f"{self.task.experiment.name}, seed {self.task.seed}"
-
-
-@cache
-def code_digest() -> dict[str, str]:
-    """SHA-256 of each keyed module, without comments, docstrings and formatting."""
-    return {
-        name: hashlib.sha256(
-            _bare_code((PACKAGE / name).read_text(encoding="utf-8")).encode()
-        ).hexdigest()
-        for name in KEYED_MODULES
-    }
-
-
-def _bare_code(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            body[:1] = [] if len(body) > 1 else [ast.Pass()]
-    return ast.unparse(tree)
 
 
 def key_parts(spec: RunSpec) -> dict[str, Any]:

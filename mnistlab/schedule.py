@@ -6,8 +6,13 @@ no shared file system: at most one epoch is lost.
 """
 
 import logging
+import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -18,9 +23,14 @@ from uuid import uuid4
 
 from mnistlab import store
 from mnistlab.data import Dataset
+from mnistlab.environment import differences, identity
 from mnistlab.models.sizes import macs
 from mnistlab.runs import Run, RunSpec
 from mnistlab.train import Arrays, read_history
+
+
+class ScheduleError(ValueError):
+    """Training cannot be scheduled: no scheduler, or no worker of the same code."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +72,59 @@ def _children_ignore_interrupts():
         signal.signal(signal.SIGINT, handler)
 
 
+def gpus() -> list[str]:
+    """The GPUs that the backend can use, by CUDA's numbers; none on most machines.
+
+    The backend is asked in a process of its own, and only if there may be one.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        listed = subprocess.run(command, capture_output=True, text=True)
+        visible = listed.stdout if listed.returncode == 0 else ""
+    names = visible.replace(",", " ").split()
+    if not names:
+        return []
+    script = "import keras; print(len(keras.distribution.list_devices('gpu')))"
+    asked = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    answer = asked.stdout.split()
+    usable = int(answer[-1]) if asked.returncode == 0 and answer else 0
+    return names[:usable]
+
+
 @contextmanager
-def _client(workers: int | None, scheduler: str | None, wanted: int):
+def _cluster(address: str):
+    """A client of a running cluster."""
+    from distributed import Client
+    from distributed.comm import CommClosedError
+
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ScheduleError(
+            f"--scheduler {address}: expected a Dask scheduler to answer there within "
+            "10 seconds, and none did; start one with `dask scheduler` (README.md)"
+        ) from error
+    try:
+        with client:
+            yield client
+    except CommClosedError as error:
+        raise ScheduleError(
+            f"--scheduler {address}: the scheduler is gone; the same command goes on "
+            "from the epochs that have finished"
+        ) from error
+
+
+@contextmanager
+def _local_cluster(count: int):
+    """Worker processes of one thread on this machine, and their client."""
     import dask
     from distributed import Client, LocalCluster
 
-    if scheduler:
-        with Client(scheduler, timeout="10s") as client:
-            yield client
-        return
-    count = min(workers or dask.system.cpu_count(), wanted)
     settings = {
         # A task that has taken its worker down twice will do so again.
         "distributed.scheduler.allowed-failures": 1,
@@ -97,6 +150,41 @@ def _client(workers: int | None, scheduler: str | None, wanted: int):
             yield client
 
 
+def _accepted(client, expected: dict[str, str], known: dict[str, str]) -> list[str]:
+    """The addresses of workers that train the same numbers as this checkout.
+
+    `known` keeps what was found wrong with each address, and is added to; a worker
+    that is refused is named once, in a warning.
+    """
+
+    def ask():  # travels to the worker as code: it may have no mnistlab
+        from mnistlab.environment import identity
+
+        return identity()
+
+    addresses = list(client.nthreads())
+    new = [address for address in addresses if address not in known]
+    if new:
+        answers = client.run(ask, workers=new, on_error="return")
+        for address, answer in answers.items():
+            if isinstance(answer, OSError):
+                continue  # it has just died
+            if isinstance(answer, ImportError):
+                known[address] = f"it has no such mnistlab ({answer})"
+            elif isinstance(answer, Exception):
+                known[address] = f"{type(answer).__name__}: {answer}"
+            else:
+                known[address] = differences(expected, answer)
+            if known[address]:
+                info = client.scheduler_info(n_workers=-1)["workers"]
+                name = info.get(address, {}).get("name", address)
+                warnings.warn(
+                    f"worker {name} at {address} is not used: {known[address]}",
+                    stacklevel=3,
+                )
+    return [address for address in addresses if known.get(address) == ""]
+
+
 def train_runs(
     specs: Sequence[RunSpec],
     dataset: Dataset,
@@ -113,7 +201,8 @@ def train_runs(
         specs: what to train.
         dataset: the data that all of them use.
         out: the output folder; a run is stored there as soon as it has finished.
-        workers: processes of one thread each; None is one per usable core.
+        workers: processes of one thread each; None is one per GPU, if the backend can
+            use any, else one per usable core.
         scheduler: the address of a running Dask cluster, instead of local workers.
         fresh: begin at the first epoch, whatever checkpoint there is.
         report: called with every step of progress.
@@ -123,75 +212,134 @@ def train_runs(
 
     Raises:
         KeyboardInterrupt: finished epochs are stored; the same call goes on from them.
+        ScheduleError: there is no scheduler, or none of its workers may be used.
+        OSError: the output folder cannot be written to; what was there is whole.
     """
     if not specs:
         return []
-    from distributed import as_completed
-
-    from mnistlab.worker import HoldArrays, train_epoch
-
-    waiting = sorted(specs, key=cost, reverse=True)
     results: dict[RunSpec, Result] = {}
-    arrays = Arrays(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
-    with _client(workers, scheduler, len(specs)) as client, warnings.catch_warnings():
+    devices: list[str] = []
+    if scheduler:
+        cluster = _cluster(scheduler)
+    else:
+        import dask
+
+        devices = gpus()
+        count = workers or len(devices) or dask.system.cpu_count()
+        cluster = _local_cluster(min(count, len(specs)))
+    with cluster as client, warnings.catch_warnings():
         # States and arrays are large on purpose; dask warns of that once each.
         warnings.filterwarnings("ignore", message="Sending large graph")
-        client.register_plugin(HoldArrays(dataset.fingerprint, arrays))
-        running: dict[Any, RunSpec] = {}
-        completed = as_completed()
-
-        def submit(spec: RunSpec, state: bytes | None, worker: str | None = None):
-            future = client.submit(
-                train_epoch,
-                spec.task,
-                dataset.fingerprint,
-                state,
-                key=f"{spec.task.experiment.name}-{spec.task.seed}-{uuid4().hex}",
-                workers=[worker] if worker else None,
-                allow_other_workers=bool(worker),
-                pure=False,
-            )
-            running[future] = spec
-            completed.add(future)
-
-        def fail(spec: RunSpec, message: str):
-            results[spec] = Result(spec, "failed", message=message)
-            report(Progress("failed", spec, message=message))
-
-        while waiting or running:
-            # No more runs at a time than workers: one run, one traced model, one core.
-            while waiting and len(running) < max(1, len(client.nthreads())):
-                spec = waiting.pop(0)
-                state = None if fresh else store.read_checkpoint(out, spec)
-                history = read_history(state) if state else []
-                report(Progress("started", spec, history))
-                submit(spec, state)
-            future = next(completed)
-            spec = running.pop(future)
-            if future.status != "finished":
-                fail(spec, _reason(future))
-                continue
-            epoch, environment = future.result()
-            if epoch.outcome is None:
-                store.write_checkpoint(out, spec, epoch.state)
-                report(Progress("epoch", spec, epoch.history))
-                worker = next(iter(client.who_has([future]).values()), [None])
-                submit(spec, epoch.state, *worker[:1])
-            else:
-                run = store.write_run(out, spec, epoch, environment)
-                results[spec] = Result(spec, "trained", run)
-                report(Progress("epoch", spec, epoch.history))
-                report(Progress("trained", spec, epoch.history))
-            future.release()
+        _train(client, specs, dataset, devices, out, fresh, report, results)
     return [results[spec] for spec in specs]
 
 
-def _reason(future) -> str:
+def _train(client, specs, dataset, devices, out, fresh, report, results):
+    """One run per worker at a time, until each of `specs` has its entry in `results`.
+
+    One run, one traced model, one core; Dask only moves an epoch whose worker died.
+    """
+    from distributed import wait
+
+    from mnistlab.worker import ForeignWorker, HoldArrays, train_epoch
+
+    expected, known = identity(), {}
+    _accepted(client, expected, known)
+    arrays = Arrays(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
+    try:
+        client.register_plugin(HoldArrays(dataset.fingerprint, arrays, devices))
+    except Exception:
+        if not any(known.values()):
+            raise  # else it is a refused worker that cannot take them
+
+    waiting = sorted(specs, key=cost, reverse=True)
+    states: dict[RunSpec, bytes | None] = {}  # of runs that have been sent back
+    running: dict[Any, tuple[RunSpec, bytes | None, str]] = {}
+
+    def submit(spec: RunSpec, state: bytes | None, worker: str) -> None:
+        future = client.submit(
+            train_epoch,
+            spec.task,
+            dataset.fingerprint,
+            state,
+            expected,
+            key=f"{spec.task.experiment.name}-{spec.task.seed}-{uuid4().hex}",
+            workers=[worker],
+            allow_other_workers=True,  # should this one die
+            pure=False,
+        )
+        running[future] = spec, state, worker
+
+    def fail(spec: RunSpec, message: str) -> None:
+        results[spec] = Result(spec, "failed", message=message)
+        report(Progress("failed", spec, message=message))
+
+    def finish(future) -> None:
+        spec, before, _ = running.pop(future)
+        if future.status != "finished":
+            error = future.exception() if future.status == "error" else None
+            if isinstance(error, ForeignWorker):  # a worker that came meanwhile
+                states[spec] = before
+                waiting.insert(0, spec)
+            else:
+                fail(spec, _reason(future.status, error))
+            return
+        epoch, environment = future.result()
+        if epoch.outcome is None:
+            holders = next(iter(client.who_has([future]).values()), ())
+            # The worker goes on while its state is written.
+            submit(spec, epoch.state, *(holders[:1] or accepted[:1]))
+            store.write_checkpoint(out, spec, epoch.state)
+            report(Progress("epoch", spec, epoch.history))
+        else:
+            run = store.write_run(out, spec, epoch, environment)
+            results[spec] = Result(spec, "trained", run)
+            report(Progress("epoch", spec, epoch.history))
+            report(Progress("trained", spec, epoch.history))
+
+    told = False
+    while waiting or running:
+        accepted = _accepted(client, expected, known)
+        busy = {worker for _, _, worker in running.values()}
+        for worker in [address for address in accepted if address not in busy]:
+            if waiting:
+                spec = waiting.pop(0)
+                if spec in states:
+                    submit(spec, states.pop(spec), worker)
+                    continue
+                state = None if fresh else store.read_checkpoint(out, spec)
+                report(Progress("started", spec, read_history(state) if state else []))
+                submit(spec, state, worker)
+        if not running:
+            refused = [reason for reason in known.values() if reason]
+            if refused and not accepted:
+                raise ScheduleError(
+                    f"none of the cluster's workers may be used: {'; '.join(refused)}"
+                )
+            if not told:
+                warnings.warn("the cluster has no worker yet; waiting", stacklevel=2)
+                told = True
+            time.sleep(1)
+            continue
+        try:  # and look now and then for workers that have come
+            done = wait(list(running), timeout=5, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            continue
+        for future in done:
+            finish(future)
+            future.release()
+
+
+def _reason(status: str, error: BaseException | None) -> str:
     from distributed.scheduler import KilledWorker
 
-    error = future.exception() if future.status == "error" else None
     if isinstance(error, KilledWorker):
-        return "its worker process died twice; is there enough memory?"
+        times = (
+            "twice"
+            if error.allowed_failures == 1
+            else f"{error.allowed_failures + 1} times"
+        )
+        return f"its worker process died {times}; is there enough memory?"
     if error is None:
-        return f"its task was {future.status}"
+        return f"its task was {status}"
     return str(error) or type(error).__name__

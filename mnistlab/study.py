@@ -9,10 +9,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mnistlab import data, models, store
-from mnistlab.environment import BACKEND_PACKAGES, package_versions
+from mnistlab.environment import BACKEND_PACKAGES, PACKAGE, package_versions
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
-from mnistlab.runs import PACKAGE, Run, RunSpec
+from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import Progress, train_runs
 from mnistlab.train import PROTOCOLS, Task
 

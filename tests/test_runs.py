@@ -62,7 +62,7 @@ def test_the_keyed_modules_are_all_that_a_training_process_imports():
     imported = set(ast.literal_eval(done.stdout))
     keyed = {
         "mnistlab." + name.removesuffix(".py").replace("/", ".")
-        for name in runs.KEYED_MODULES
+        for name in environment.KEYED_MODULES
     }
     assert keyed <= imported
     assert imported - keyed == UNKEYED
@@ -70,8 +70,8 @@ def test_the_keyed_modules_are_all_that_a_training_process_imports():
 
 def test_no_keyed_module_imports_anything_later():
     """An import inside a function would escape the test above."""
-    for name in runs.KEYED_MODULES:
-        tree = ast.parse((runs.PACKAGE / name).read_text())
+    for name in environment.KEYED_MODULES:
+        tree = ast.parse((environment.PACKAGE / name).read_text())
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef):
                 for node in ast.walk(function):
@@ -81,8 +81,8 @@ def test_no_keyed_module_imports_anything_later():
 
 def test_the_digest_is_the_same_on_every_python():
     """ast.unparse writes strings within f-strings differently before 3.12."""
-    for name in runs.KEYED_MODULES:
-        for node in ast.walk(ast.parse((runs.PACKAGE / name).read_text())):
+    for name in environment.KEYED_MODULES:
+        for node in ast.walk(ast.parse((environment.PACKAGE / name).read_text())):
             if isinstance(node, ast.FormattedValue):
                 inner = [n for n in ast.walk(node.value) if isinstance(n, ast.Constant)]
                 assert not any(isinstance(n.value, str) for n in inner), ast.unparse(
@@ -93,9 +93,9 @@ def test_the_digest_is_the_same_on_every_python():
 def test_comments_docstrings_and_formatting_are_not_code():
     a = '"""Doc."""\ndef f(x):\n    """Doc."""\n    # why\n    return (x+1)\n'
     b = "def f(x): return x + 1"
-    assert runs._bare_code(a) == runs._bare_code(b)
-    assert runs._bare_code(b) != runs._bare_code(b.replace("1", "2"))
-    assert runs._bare_code('def f():\n    """Doc."""') == runs._bare_code(
+    assert environment.bare_code(a) == environment.bare_code(b)
+    assert environment.bare_code(b) != environment.bare_code(b.replace("1", "2"))
+    assert environment.bare_code('def f():\n    """Doc."""') == environment.bare_code(
         "def f(): pass"
     )
 
@@ -152,11 +152,11 @@ def test_each_library_version_changes_the_key(digits, monkeypatch, package):
     assert runs.run_key(spec) != before
 
 
-@pytest.mark.parametrize("module", runs.KEYED_MODULES)
+@pytest.mark.parametrize("module", environment.KEYED_MODULES)
 def test_the_code_of_each_keyed_module_changes_the_key(digits, monkeypatch, module):
     spec = make_spec(digits)
     before = runs.run_key(spec)
-    digest = runs.code_digest() | {module: "0"}
+    digest = environment.code_digest() | {module: "0"}
     monkeypatch.setattr(runs, "code_digest", lambda: digest)
     assert runs.run_key(spec) != before
 

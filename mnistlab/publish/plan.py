@@ -15,8 +15,8 @@ import nbformat
 
 from mnistlab import models, store
 from mnistlab.data import Dataset
-from mnistlab.environment import package_versions
-from mnistlab.runs import PACKAGE, RunSpec, run_key
+from mnistlab.environment import PACKAGE, package_versions
+from mnistlab.runs import RunSpec, run_key
 from mnistlab.study import EVIDENCE, StudyError, choose, find_run, specify
 
 NOTEBOOKS = PACKAGE.parent / "notebooks"

@@ -1,0 +1,213 @@
+"""Runs on a cluster of real `dask` processes that share no files with the build."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY, make_spec, run_command
+from distributed import Client
+
+from mnistlab import schedule
+from mnistlab.environment import differences, identity
+from mnistlab.models.experiment import Experiment
+from mnistlab.models.layers import conv, flatten
+
+# A few seconds an epoch, so that there is time to kill a worker.
+SLOW = Experiment(
+    "slow", (conv(64, 5), conv(96, 5), flatten()), replace(TINY.recipe, epochs=2)
+)
+
+
+@contextmanager
+def dask(*arguments, **environment):
+    """A `dask` process of its own group, in a folder where nothing else is."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dask", *map(str, arguments)],
+        env=os.environ | environment,
+        cwd=Path(arguments[-1]).parent,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def cluster(folder, workers=2, **foreign):
+    """The address of a scheduler with workers; `foreign` ones by name and package."""
+    file = folder / "scheduler.json"
+    with ExitStack() as stack:
+        stack.enter_context(
+            dask(
+                "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+                "--scheduler-file", file,
+                DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1",
+            )
+        )  # fmt: skip
+        packages = {f"own{number}": ROOT for number in range(workers)} | foreign
+        for name, package in packages.items():
+            stack.enter_context(
+                dask(
+                    "worker", "--name", name, "--nthreads", "1", "--no-dashboard",
+                    "--memory-limit", "0", "--scheduler-file", file,
+                    PYTHONPATH=str(package),
+                )
+            )  # fmt: skip
+        deadline = time.monotonic() + 30
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        address = json.loads(file.read_text())["address"]
+        with Client(address) as client:
+            client.wait_for_workers(len(packages), timeout=60)
+        yield address
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    with cluster(tmp_path_factory.mktemp("cluster")) as address:
+        yield address
+
+
+def shas(results):
+    return [[e["weights_sha256"] for e in r.run.record["history"]] for r in results]
+
+
+def test_two_workers_of_a_cluster_give_the_records_of_one_local_worker(
+    two_workers, digits, tmp_path
+):
+    specs = [make_spec(digits, seed=seed) for seed in (0, 1, 2)]
+    local = schedule.train_runs(specs, digits, tmp_path / "local", workers=1)
+    remote = schedule.train_runs(
+        specs, digits, tmp_path / "remote", scheduler=two_workers
+    )
+    assert shas(local) == shas(remote)
+    for one, two in zip(local, remote, strict=True):
+        for name in ("test", "train", "weights_sha256", "kernels", "key"):
+            assert one.run.record[name] == two.run.record[name], name
+
+
+def kill_the_worker_of(address, name, times):
+    """Kill the worker process that trains a run, as often as that; with no nanny's ado.
+
+    Returns the thread that does so, and the list of processes it has killed.
+    """
+    killed = []
+
+    def work():
+        with Client(address) as client:
+            while len(killed) < times:
+                for worker, keys in client.processing().items():
+                    if not any(str(key).startswith(name) for key in keys):
+                        continue
+                    pid = client.run(os.getpid, workers=[worker])[worker]
+                    if pid not in killed:
+                        time.sleep(1)
+                        os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+                time.sleep(0.1)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread, killed
+
+
+def test_a_killed_worker_costs_an_epoch_and_no_bits(two_workers, digits, tmp_path):
+    spec = make_spec(digits, SLOW, epochs=2, train_size=1437)
+    undisturbed = schedule.train_runs([spec], digits, tmp_path / "local")
+    thread, killed = kill_the_worker_of(two_workers, "slow", times=1)
+    seen = []
+    disturbed = schedule.train_runs(
+        [spec], digits, tmp_path / "remote", scheduler=two_workers, report=seen.append
+    )
+    thread.join(10)
+    assert len(killed) == 1
+    assert shas(disturbed) == shas(undisturbed)
+    assert [event.kind for event in seen] == ["started", "epoch", "epoch", "trained"]
+
+
+def test_a_run_that_kills_its_worker_twice_has_failed_and_the_others_go_on(
+    two_workers, digits, tmp_path
+):
+    specs = [make_spec(digits, SLOW, epochs=2, train_size=1437), make_spec(digits)]
+    thread, killed = kill_the_worker_of(two_workers, "slow", times=2)
+    results = schedule.train_runs(specs, digits, tmp_path, scheduler=two_workers)
+    thread.join(10)
+    assert len(killed) == 2
+    assert [result.status for result in results] == ["failed", "trained"]
+    assert "its worker process died twice" in results[0].message
+
+
+def foreign_package(folder, change):
+    shutil.copytree(ROOT / "mnistlab", folder / "mnistlab")
+    change(folder / "mnistlab")
+    return folder
+
+
+def edit_train(package):
+    path = package / "train.py"
+    path.write_text(path.read_text().replace("PREDICT_BATCH = 500", "PREDICT_BATCH=9"))
+
+
+def uninstall(package):
+    # An editable installation is found behind an empty folder, so say it aloud.
+    text = "raise ModuleNotFoundError(\"No module named 'mnistlab'\")"
+    (package / "__init__.py").write_text(text)
+
+
+def test_a_worker_of_other_code_is_refused_by_name_and_reason(digits, tmp_path):
+    edited = foreign_package(tmp_path / "edited", edit_train)
+    without = foreign_package(tmp_path / "without", uninstall)
+    spec = make_spec(digits, epochs=1)
+    with cluster(tmp_path, workers=1, edited=edited, without=without) as address:
+        with pytest.warns(UserWarning, match="is not used") as caught:
+            (result,) = schedule.train_runs(
+                [spec], digits, tmp_path / "out", scheduler=address
+            )
+        told = {str(w.message).split()[1]: str(w.message) for w in caught}
+    assert result.status == "trained"
+    assert set(told) == {"edited", "without"}
+    assert "other code in mnistlab/train.py" in told["edited"]
+    assert "it has no such mnistlab" in told["without"]
+
+
+def test_without_a_worker_of_the_same_code_nothing_is_trained(digits, tmp_path):
+    edited = foreign_package(tmp_path / "edited", edit_train)
+    with cluster(tmp_path, workers=0, edited=edited) as address:
+        done = run_command(
+            "--dataset", "digits", "--profile", "smoke", "--only", "mlp",
+            "--scheduler", address, "--out", tmp_path / "out",
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "worker edited at tcp://" in done.stderr
+    assert "none of the cluster's workers may be used" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path):
+    done = run_command(
+        "--dataset", "digits", "--profile", "smoke", "--only", "mlp",
+        "--scheduler", "tcp://127.0.0.1:9", "--out", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "expected a Dask scheduler to answer there" in done.stderr
+
+
+def test_a_worker_with_another_backend_is_foreign(monkeypatch):
+    mine = identity()
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert "KERAS_BACKEND jax instead of tensorflow" in differences(mine, identity())
+    assert differences(mine, mine) == ""
