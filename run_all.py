@@ -4,6 +4,8 @@
 Everything heavy is imported when it is needed, so that --help answers at once.
 """
 
+import os
+import signal
 import sys
 import time
 import warnings
@@ -40,6 +42,8 @@ Examples:
               help="Train on a running Dask cluster, such as tcp://host:8786.")
 @click.option("--timeout", default=600, metavar="S", type=click.IntRange(1),
               help="Seconds that a notebook may take. Default: 600.")
+@click.option("--cell-timeout", metavar="S", type=click.IntRange(1),
+              help="Seconds that a cell may take. Default: as its notebook.")
 @click.option("--fresh", is_flag=True, help="Train and execute all again.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and why.")
 @click.option("--out", default="build", metavar="DIR",
@@ -53,11 +57,13 @@ def command(**options):
 
 
 def build(
-    profile, dataset, protocol, only, seeds, workers, scheduler, timeout, fresh,
-    dry_run, out, assignments,
+    profile, dataset, protocol, only, seeds, workers, scheduler, timeout, cell_timeout,
+    fresh, dry_run, out, assignments,
 ):  # fmt: skip
     """Do what the command says and return its exit code."""
     warnings.showwarning = _show_warning
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     from mnistlab import data
     from mnistlab.publish import plan
     from mnistlab.study import StudyError, lock_output
@@ -85,9 +91,26 @@ def build(
         return _dry_run(plan, pages, out, fresh)
     lock = lock_output(out)
     try:
-        return _run(pages, out, source, images, workers, scheduler, timeout, fresh)
+        return _run(
+            pages, out, source, images, workers, scheduler, timeout, cell_timeout, fresh
+        )
     finally:
         lock.release()
+
+
+def _interrupt(number, frame):
+    """Ctrl-C ends the build in good order; a second one ends it at once."""
+    from mnistlab.publish.execute import end_process_tree
+
+    def at_once(number, frame):
+        click.echo("Stopped at once; the same command goes on from here.", err=True)
+        end_process_tree(os.getpid(), itself=False)
+        os._exit(130)
+
+    for signals in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signals, at_once)
+    click.echo("Interrupted; publishing what is complete. Again to stop at once.")
+    raise KeyboardInterrupt
 
 
 def _show_warning(message, *_, **__):
@@ -109,7 +132,9 @@ def _dry_run(plan, pages, out, fresh):
     return 0
 
 
-def _run(pages, out, source, images, workers, scheduler, timeout, fresh):
+def _run(
+    pages, out, source, images, workers, scheduler, timeout, cell_timeout, fresh
+):  # fmt: skip
     import dask.system
 
     from mnistlab.publish import build, plan, site
@@ -121,14 +146,19 @@ def _run(pages, out, source, images, workers, scheduler, timeout, fresh):
     plans = plan.run_plans(pages, out, fresh=fresh)
     missing = [item.spec for item in plans if item.reason]
     click.echo(f"Runs: {len(missing)} to train, {len(plans) - len(missing)} reused.")
-    interrupted, ended = False, {}
-    try:
+    ended = {}
+
+    def train(has_ended):
         train_runs(
             missing, images, out, workers=workers, scheduler=scheduler, fresh=fresh,
-            report=_training_report(len(missing), ended),
+            report=_training_report(len(missing), ended, has_ended),
         )  # fmt: skip
-    except KeyboardInterrupt:
-        interrupted = True
+
+    published, interrupted = build.publish_pages(
+        pages, out, source, names=names, timeout=timeout, cell_timeout=cell_timeout,
+        fresh=fresh, workers=workers or dask.system.cpu_count(), missing=missing,
+        train=train, report=_page_report,
+    )  # fmt: skip
     results = {}
     for item in plans:
         last = ended.get(item.spec)
@@ -139,30 +169,19 @@ def _run(pages, out, source, images, workers, scheduler, timeout, fresh):
         there = status in ("trained", "reused")
         run = find_run(out, item.spec) if there else None
         results[item.spec] = Result(item.spec, status, run, message)
-    trained_in = time.perf_counter() - started
-
-    published = []
-    if not interrupted:
-        try:
-            published = build.publish_pages(
-                pages, out, source, names=names, timeout=timeout, fresh=fresh,
-                workers=workers or dask.system.cpu_count(), report=_page_report,
-            )  # fmt: skip
-        except KeyboardInterrupt:
-            interrupted = True
     build.write_site(published, out, names, images.notice)
     failed = [done for done in published if done.status not in ("published", "reused")]
     code = 130 if interrupted else 1 if failed else 0
-    site.write_summary(out, _summary(results, published, pages, images, code))
-    _final_table(results.values(), published, trained_in, started)
+    site.write_summary(out, _summary(results, published, images, code))
+    _final_table(results.values(), published, started)
     click.echo(f"Site: {(out / 'site' / 'index.html').as_uri()}")
     if interrupted:
         click.echo("Interrupted; the same command goes on from here.")
     return code
 
 
-def _training_report(total, ended):
-    """Print a line for each step of progress, and keep in `ended` how runs ended."""
+def _training_report(total, ended, has_ended):
+    """Print a line for each step of progress, and tell `has_ended` of ended runs."""
     begun = time.perf_counter()
 
     def report(progress):
@@ -182,6 +201,8 @@ def _training_report(total, ended):
             f"{minutes:3}:{seconds:02}  {len(ended):3} of {total} runs  "
             f"{progress.spec.title:20} {text}"
         )
+        if progress.spec in ended:
+            has_ended(progress.spec)
 
     return report
 
@@ -191,7 +212,7 @@ def _page_report(done):
     click.echo(f"notebook  {done.page.name:10} {text}  {done.message}")
 
 
-def _summary(results, published, pages, images, code):
+def _summary(results, published, images, code):
     runs = []
     for spec, result in results.items():
         row = {
@@ -205,17 +226,16 @@ def _summary(results, published, pages, images, code):
             row["test_accuracy"] = result.run.record["test"]["accuracy"]
             row["record"] = f"site/runs/{result.run.name}/{result.run.key16}.json"
         runs.append(row)
-    by_name = {done.page.name: done for done in published}
-    notebooks = {}
-    for page in pages:
-        done = by_name.get(page.name)
-        notebooks[page.name] = {
-            "status": done.status if done else "interrupted",
-            "headline": done.headline if done else "",
-            "message": done.message if done else "",
-            "seconds": round(done.seconds, 1) if done else 0,
-            "parameters": page.parameters,
+    notebooks = {
+        done.page.name: {
+            "status": done.status,
+            "headline": done.headline,
+            "message": done.message,
+            "seconds": round(done.seconds, 1),
+            "parameters": done.page.parameters,
         }
+        for done in published
+    }
     return {
         "exit_code": code,
         "dataset": {"name": images.name, "fingerprint": images.fingerprint},
@@ -225,7 +245,7 @@ def _summary(results, published, pages, images, code):
     }
 
 
-def _final_table(results, published, trained_in, started):
+def _final_table(results, published, started):
     from rich.console import Console
     from rich.table import Table
 
@@ -244,7 +264,7 @@ def _final_table(results, published, trained_in, started):
             click.secho(f"{result.spec.title}: {result.message}", fg="red")
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     total = time.perf_counter() - started
-    click.echo(f"Runs: {text or 'none'}. Training {trained_in:.0f} s of {total:.0f} s.")
+    click.echo(f"Runs: {text or 'none'}. {total:.0f} s.")
 
 
 def main():

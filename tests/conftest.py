@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import nbformat
 import pytest
 
 from mnistlab import data, models, train
@@ -89,3 +90,12 @@ def run_command(*arguments, **options):
     return subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, timeout=500, **options
     )
+
+
+DECLARE = "from mnistlab.result import declare\ndeclare('fine')"
+
+
+def notebook_of(*sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import nbformat
 import pytest
-from conftest import ROOT, run_command
+from conftest import DECLARE, ROOT, notebook_of, run_command
 
 from mnistlab import data, models, store
 from mnistlab.publish import build, plan
-from mnistlab.publish.execute import declared_result, execute
+from mnistlab.publish.execute import execute
 from mnistlab.result import RESULT_MIME
 from mnistlab.runs import Run
 from mnistlab.study import StudyError
@@ -248,82 +248,6 @@ def test_help_answers_within_a_second():
     assert sorted(seconds)[1] < 1
 
 
-def notebook_of(*sources):
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
-
-
-DECLARE = "from mnistlab.result import declare\ndeclare('fine')"
-ENDINGS = {
-    "error": (["1 / 0", DECLARE], "failed", "ZeroDivisionError"),
-    "exit 0": (["import sys; sys.exit(0)", DECLARE], "failed", "SystemExit"),
-    "killed": (
-        ["import os; os.kill(os.getpid(), 9)", DECLARE],
-        "killed",
-        "ended by SIGKILL",
-    ),
-    "too long": (["import time; time.sleep(60)", DECLARE], "timeout", "longer than"),
-    "no result": (["1 + 1"], "failed", "declares no result"),
-}
-
-
-@pytest.mark.parametrize("name", ENDINGS)
-def test_a_notebook_that_ends_badly_says_so(name, tmp_path):
-    sources, status, message = ENDINGS[name]
-    path = tmp_path / "source.ipynb"
-    nbformat.write(notebook_of("first = 1", *sources), path)
-    target = tmp_path / "target.ipynb"
-    timeout = 8 if name == "too long" else 60
-    done = execute(path, target, {}, environment={}, timeout=timeout)
-    assert done.status == status
-    assert message in done.message
-    assert done.result is None
-    if name != "no result":
-        # papermill adds a banner and a marker of its own around an error in a cell.
-        cells = nbformat.read(target, as_version=4).cells
-        cells = [cell for cell in cells if "papermill" in cell.metadata]
-        states = [cell.metadata.papermill["status"] for cell in cells]
-        assert states == ["completed", "failed", "pending"]
-        error = next(o for o in cells[1].outputs if o.output_type == "error")
-        assert message.split()[0] in error.ename + error.evalue
-
-
-@pytest.mark.parametrize("counts", [(1, None), (2, 1), (None, 1)])
-def test_a_cell_that_did_not_run_in_its_turn_is_no_success(counts):
-    notebook = notebook_of("1", DECLARE)
-    for cell, count in zip(notebook.cells, counts, strict=True):
-        cell.execution_count = count
-    result = {RESULT_MIME: {"headline": "fine", "runs": [], "thumbnail": ""}}
-    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data=result)]
-    with pytest.raises(ValueError, match="was not executed"):
-        declared_result(notebook)
-    for number, cell in enumerate(notebook.cells, start=1):
-        cell.execution_count = number
-    assert declared_result(notebook)["headline"] == "fine"
-
-
-def test_a_missing_kernel_is_named(tmp_path):
-    notebook = notebook_of("1")
-    notebook.metadata["kernelspec"] = {"name": "fortran", "display_name": "Fortran"}
-    nbformat.write(notebook, tmp_path / "source.ipynb")
-    target = tmp_path / "target.ipynb"
-    done = execute(tmp_path / "source.ipynb", target, {}, environment={}, timeout=60)
-    assert done.status == "no-kernel"
-    assert "fortran" in done.message
-    (cell,) = nbformat.read(target, as_version=4).cells
-    assert cell.metadata.papermill["status"] == "failed"
-
-
-def test_a_notebook_that_ends_well_is_told_from_others(tmp_path):
-    nbformat.write(notebook_of("1", DECLARE), tmp_path / "source.ipynb")
-    done = execute(
-        tmp_path / "source.ipynb", tmp_path / "t.ipynb", {}, environment={}, timeout=60
-    )
-    assert done.status == "published"
-    assert done.result["headline"] == "fine"
-
-
 def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path, monkeypatch):
     folder, out = tmp_path / "notebooks", tmp_path / "out"
     folder.mkdir()
@@ -373,10 +297,11 @@ def test_a_run_that_is_missing_fails_its_family_page_and_is_named(tmp_path):
     dataset = data.load("digits")
     options = {"profile": "smoke", "dataset": "digits"}
     pages = plan.pages(["mlp", "compare"], options, {}, dataset)
-    ended = build.publish_pages(
+    ended, interrupted = build.publish_pages(
         pages, tmp_path, data.resolve("digits"),
         names=["mlp", "compare"], workers=2, timeout=120,
     )  # fmt: skip
+    assert not interrupted
     mlp, compare = ended
     assert mlp.status == "failed"
     assert "mlp_e1, seed 0" in mlp.message

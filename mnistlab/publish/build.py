@@ -5,8 +5,9 @@ good one stays, with a banner.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +19,17 @@ from mnistlab import data
 from mnistlab.publish import site
 from mnistlab.publish.execute import Execution, execute
 from mnistlab.publish.plan import (
+    GATHERING,
     Page,
     default_parameters,
     page_key_parts,
     why_execute,
 )
-from mnistlab.runs import Run
+from mnistlab.runs import Run, RunSpec
 from mnistlab.store import read_run, write_atomically
 from mnistlab.study import EVIDENCE
+
+PATIENCE = 3  # seconds that pages get to end well when the build is interrupted
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,17 @@ class Published:
 
 
 def _clean(notebook: nbformat.NotebookNode) -> None:
-    """Drop what papermill adds: paths of this machine, and times that always differ."""
+    """Drop what papermill adds: paths of this machine, and times that always differ.
+
+    What became of each cell is kept where one failed.
+    """
     notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
+    states = [c.metadata.get("papermill", {}).get("status") for c in notebook.cells]
+    for cell, state in zip(notebook.cells, states, strict=True):
         cell.metadata.pop("execution", None)
+        cell.metadata.pop("papermill", None)
+        if state and "failed" in states:
+            cell.metadata["papermill"] = {"status": state}
 
 
 def _injected(page: Page, out: Path) -> dict[str, Any]:
@@ -79,7 +89,9 @@ def publish_page(
     source: data.Source,
     *,
     timeout: int,
+    cell_timeout: int | None = None,
     fresh: bool = False,
+    stop: threading.Event | None = None,
 ) -> Published:
     """Execute a page if anything it is made of has changed, and publish it."""
     parts = page_key_parts(page, out)
@@ -97,6 +109,8 @@ def publish_page(
         _injected(page, out),
         environment=_kernel_environment(out, source),
         timeout=timeout,
+        cell_timeout=cell_timeout,
+        stop=stop,
     )
     if done.result is None:
         _publish_failure(page, out, names, done, attempt)
@@ -162,18 +176,88 @@ def publish_pages(
     names: Sequence[str],
     workers: int,
     timeout: int,
+    cell_timeout: int | None = None,
     fresh: bool = False,
+    missing: Collection[RunSpec] = (),
+    train: Callable[[Callable[[RunSpec], None]], None] = lambda ended: None,
     report: Callable[[Published], None] = lambda published: None,
-) -> list[Published]:
-    """Publish pages side by side, each in its own process; say how each ended."""
+) -> tuple[list[Published], bool]:
+    """Train, and publish each page as soon as its own runs have ended.
 
-    def one(page: Page) -> Published:
-        done = publish_page(page, out, names, source, timeout=timeout, fresh=fresh)
+    Pages are executed side by side, each in its own process; those that gather the
+    runs of all others come last. At an interrupt, pages that are being executed get
+    a few seconds to end well, and are then stopped.
+
+    Args:
+        pages: what to publish.
+        out: the output folder.
+        source: the data, as it was found.
+        names: all pages of the site.
+        workers: how many pages are executed at a time.
+        timeout: seconds for each notebook.
+        cell_timeout: seconds for each cell; None is no limit of its own.
+        fresh: execute pages that are current, too.
+        missing: the runs that will be trained.
+        train: trains them, and calls what it is given with each run that has ended.
+        report: called with each page that has ended.
+
+    Returns:
+        How each page ended, and whether there was an interrupt.
+    """
+    stop = threading.Event()
+    futures: dict[str, Future[Published]] = {}
+    waits = {
+        page.name: set(page.specs) & set(missing)
+        for page in pages
+        if page.name not in GATHERING
+    }
+    by_name = {page.name: page for page in pages}
+
+    def publish(page: Page) -> Published:
+        done = publish_page(
+            page, out, names, source,
+            timeout=timeout, cell_timeout=cell_timeout, fresh=fresh, stop=stop,
+        )  # fmt: skip
         report(done)
         return done
 
+    interrupted = False
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, pages))
+
+        def start(names: Sequence[str]) -> None:
+            futures.update((n, pool.submit(publish, by_name[n])) for n in names)
+
+        def ended(spec: RunSpec | None) -> None:
+            for specs in waits.values():
+                specs.discard(spec)
+            start([n for n, specs in waits.items() if not specs and n not in futures])
+
+        try:
+            ended(None)
+            train(ended)
+            wait(futures.values())
+            start([name for name in by_name if name not in futures])
+            wait(futures.values())
+        except KeyboardInterrupt:
+            interrupted = True
+            for future in futures.values():
+                future.cancel()
+            wait(futures.values(), timeout=PATIENCE)
+            stop.set()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop.set()
+            raise
+
+    def outcome(page: Page) -> Published:
+        future = futures.get(page.name)
+        if future is not None and not future.cancelled():
+            return future.result()
+        if page.name in GATHERING:
+            return Published(page, "skipped", "comes after all others", 0.0)
+        return Published(page, "interrupted", "before it was executed", 0.0)
+
+    return [outcome(page) for page in pages], interrupted
 
 
 def write_site(

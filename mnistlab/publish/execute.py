@@ -8,7 +8,6 @@ error, and it has declared its result.
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import psutil
 from mnistlab.result import RESULT_MIME
 
 GRACE = 15  # seconds that a notebook past its limit gets to save itself
+FAREWELL = 3  # seconds that one gets that the build is stopped for
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ class NotebookEnded(Exception):
         self.status = status
 
 
-def _engine():
+def _engine(folder: Path):
+    """Papermill's engine, made honest; it says the kernel's process group in a file."""
     from nbclient.exceptions import CellExecutionError
-    from nbformat.v4 import new_output
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
     from papermill.utils import merge_kwargs, remove_args
@@ -61,6 +62,13 @@ def _engine():
         """papermill's client, which also records what is not an error of a cell."""
 
         def papermill_execute_cells(self):
+            # What cells start and do not end is of the kernel's group.
+            group = getattr(self.km.provisioner, "pgid", None)
+            if group is not None and group != os.getpgrp():
+                (folder / "group").write_text(str(group))
+            self._execute_cells()
+
+        def _execute_cells(self):
             for index, cell in enumerate(self.nb.cells):
                 try:
                     self.nb_man.cell_start(cell, index)
@@ -70,11 +78,7 @@ def _engine():
                     break
                 except BaseException as error:
                     status, message = explain(error, self.km)
-                    cell.setdefault("outputs", []).append(
-                        new_output(
-                            "error", ename=status, evalue=message, traceback=[message]
-                        )
-                    )
+                    cell.setdefault("outputs", []).append(_error(status, message))
                     self.nb_man.cell_exception(cell, index, exception=error)
                     raise NotebookEnded(status, message) from error
                 finally:
@@ -107,10 +111,7 @@ def _engine():
                 if cells and nb_man.FAILED not in states:
                     # It ended before the first cell: no kernel, for instance.
                     status, message = explain(error, client.km)
-                    output = new_output(
-                        "error", ename=status, evalue=message, traceback=[message]
-                    )
-                    cells[0].outputs = [output]
+                    cells[0].outputs = [_error(status, message)]
                     nb_man.cell_exception(cells[0], exception=error)
                     raise NotebookEnded(status, message) from error
                 raise
@@ -134,13 +135,20 @@ def explain(error: BaseException, kernel: Any = None) -> tuple[str, str]:
             cause = " (out of memory?)" if name == "SIGKILL" else ""
             return "killed", f"The kernel was ended by {name}{cause} in this cell."
         return "killed", f"The kernel ended in this cell, with exit code {code}."
-    if isinstance(error, CellTimeoutError | NotebookTimeout):
+    if isinstance(error, CellTimeoutError):
         return "timeout", str(error).partition("\n")[0]
+    if isinstance(error, NotebookTimeout):
+        return (
+            "timeout",
+            f"The notebook took longer than {error} s, and is in this cell.",
+        )
     if isinstance(error, NoSuchKernel):
         return "no-kernel", f"There is no kernel named {error.name!r} on this machine."
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "Interrupted."
+        return "interrupted", "Interrupted in this cell."
     if isinstance(error, PapermillExecutionError):
+        if error.ename == "KeyboardInterrupt":
+            return "interrupted", "The kernel was interrupted in this cell."
         return "failed", f"{error.ename}: {error.evalue}"
     return "failed", f"{type(error).__name__}: {error}"
 
@@ -151,17 +159,17 @@ def _run_job(job: Mapping[str, Any]) -> tuple[str, str]:
     from papermill.engines import papermill_engines
     from traitlets.config import Config
 
-    papermill_engines.register("honest", _engine())
+    folder = Path(job["folder"])
+    papermill_engines.register("honest", _engine(folder))
     config = Config()
-    sockets = tempfile.mkdtemp(prefix="mnistlab-")
     if sys.platform != "win32":
         # Ports may be taken between being chosen and being bound; sockets may not.
         # Their default place is the working folder, which notebooks share.
         config.KernelManager.transport = "ipc"
-        config.KernelManager.ip = str(Path(sockets) / "kernel")
+        config.KernelManager.ip = str(folder / "kernel")
 
         def out_of_time(*_):
-            raise NotebookTimeout(f"The notebook took longer than {job['timeout']} s.")
+            raise NotebookTimeout(job["timeout"])
 
         signal.signal(signal.SIGALRM, out_of_time)
         signal.alarm(job["timeout"])
@@ -175,6 +183,7 @@ def _run_job(job: Mapping[str, Any]) -> tuple[str, str]:
             progress_bar=False,
             autosave_cell_every=0,
             iopub_timeout=60,
+            execution_timeout=job["cell_timeout"],
             config=config,
         )
     except BaseException as error:
@@ -182,7 +191,6 @@ def _run_job(job: Mapping[str, Any]) -> tuple[str, str]:
     finally:
         if sys.platform != "win32":
             signal.alarm(0)
-        shutil.rmtree(sockets, ignore_errors=True)
     return "published", ""
 
 
@@ -198,11 +206,11 @@ def _follow_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def end_process_tree(pid: int) -> None:
-    """Kill a process and everything it has started."""
+def end_process_tree(pid: int, *, itself: bool = True) -> None:
+    """Kill a process and everything it has started, or only what it has started."""
     try:
         parent = psutil.Process(pid)
-        processes = [*parent.children(recursive=True), parent]
+        processes = parent.children(recursive=True) + [parent] * itself
     except psutil.NoSuchProcess:
         return
     for process in processes:
@@ -219,6 +227,8 @@ def execute(
     *,
     environment: Mapping[str, str],
     timeout: int,
+    cell_timeout: int | None = None,
+    stop: threading.Event | None = None,
 ) -> Execution:
     """Execute a notebook in a child process and judge what came of it.
 
@@ -228,6 +238,8 @@ def execute(
         parameters: what papermill injects.
         environment: variables for the kernel, added to this process's.
         timeout: seconds for the whole notebook.
+        cell_timeout: seconds for each cell; None is no limit of its own.
+        stop: when it is set, the notebook is interrupted.
     """
     job = {
         "source": str(source),
@@ -235,34 +247,38 @@ def execute(
         "parameters": dict(parameters),
         "cwd": str(source.parent),
         "timeout": timeout,
+        "cell_timeout": cell_timeout,
     }
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mnistlab.publish.execute"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-        start_new_session=True,
-    )
-    try:
-        answer, errors = process.communicate(json.dumps(job), timeout=timeout + GRACE)
-    except subprocess.TimeoutExpired:
-        end_process_tree(process.pid)
-        process.communicate()
-        seconds = time.perf_counter() - started
-        message = f"The notebook took longer than {timeout} s and did not stop."
-        return Execution("timeout", seconds, message)
-    except BaseException:
-        end_process_tree(process.pid)
-        raise
+    with tempfile.TemporaryDirectory(prefix="mnistlab-") as name:
+        # Its own folder: for the kernel's sockets, and for what it has to say, as
+        # pipes would stay open until the last process of the notebook has ended.
+        folder = Path(name)
+        job["folder"] = name
+        with open(folder / "errors", "wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mnistlab.publish.execute", json.dumps(job)],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        try:
+            _wait(process, timeout + GRACE, stop)
+        finally:
+            end_process_tree(process.pid)
+            _end_kernel_group(folder)
+        answer = _text(folder / "answer")
+        errors = _text(folder / "errors")
     seconds = time.perf_counter() - started
+    stopped = stop is not None and stop.is_set()
     try:
-        status, message = json.loads(answer.splitlines()[-1])
-    except (ValueError, IndexError):
-        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
-        return Execution("failed", seconds, f"papermill ended early: {lines[-1]}")
+        status, message = json.loads(answer)
+    except ValueError:
+        status, message = _silent(process.returncode, errors, timeout, stopped, seconds)
+        _mark_running_cell(target, status, message)
+        return Execution(status, seconds, message)
     if status != "published":
         return Execution(status, seconds, message)
     try:
@@ -270,6 +286,70 @@ def execute(
     except ValueError as error:
         return Execution("failed", seconds, str(error))
     return Execution("published", seconds, result=result)
+
+
+def _wait(
+    process: subprocess.Popen, limit: float, stop: threading.Event | None
+) -> None:
+    """Wait for the child; it is interrupted on `stop`, and killed at its limit."""
+    deadline, told = time.monotonic() + limit, False
+    while time.monotonic() < deadline:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+            return
+        if not told and stop is not None and stop.is_set():
+            process.send_signal(signal.SIGINT)
+            deadline, told = time.monotonic() + FAREWELL, True
+    end_process_tree(process.pid)
+    process.wait()
+
+
+def _end_kernel_group(folder: Path) -> None:
+    group = _text(folder / "group")
+    if group:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(int(group), signal.SIGKILL)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _silent(
+    code: int, errors: str, timeout: int, stopped: bool, seconds: float
+) -> tuple[str, str]:
+    """Status and message of a child that has ended without an answer."""
+    if stopped:
+        return "interrupted", "Interrupted."
+    if seconds > timeout:
+        message = f"The notebook took longer than {timeout} s and did not stop."
+        return "timeout", message
+    if code < 0:
+        name = signal.Signals(-code).name
+        return "killed", f"papermill was ended by {name} (out of memory?)."
+    lines = errors.strip().splitlines() or [f"exit code {code}"]
+    return "failed", f"papermill ended early: {lines[-1]}"
+
+
+def _mark_running_cell(target: Path, status: str, message: str) -> None:
+    """Say in the notebook itself what its end was, as the child could not."""
+    try:
+        notebook = nbformat.read(target, as_version=4)
+    except (OSError, ValueError):
+        target.unlink(missing_ok=True)  # it was cut off in the middle of writing
+        return
+    for cell in notebook.cells:
+        if cell.metadata.get("papermill", {}).get("status") == "running":
+            cell.metadata.papermill["status"] = "failed"
+            cell.outputs.append(_error(status, message))
+    nbformat.write(notebook, target)
+
+
+def _error(status: str, message: str) -> nbformat.NotebookNode:
+    """An output that shows why a notebook ended, where a traceback would stand."""
+    return nbformat.v4.new_output(
+        "error", ename=status, evalue=message, traceback=[message]
+    )
 
 
 def declared_result(notebook: nbformat.NotebookNode) -> dict[str, Any]:
@@ -294,7 +374,6 @@ def declared_result(notebook: nbformat.NotebookNode) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # The last line printed is the answer; a kernel may print before it.
-    task = json.loads(sys.stdin.read())
+    task = json.loads(sys.argv[1])
     _follow_parent()
-    print(json.dumps(_run_job(task)))
+    (Path(task["folder"]) / "answer").write_text(json.dumps(_run_job(task)))
