@@ -276,11 +276,13 @@ def main():
         code = 2
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if type(error).__module__.partition(".")[0] != "mnistlab":
             raise
         click.secho(f"run_all.py: {error}", err=True)
-        code = 2
+        code = 2 if isinstance(error, ValueError) else 1
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the exit code is decided
     sys.exit(code)
 
 

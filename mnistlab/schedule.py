@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,14 @@ def _local_cluster(count: int):
                 silence_logs=logging.ERROR,
             )
         with cluster, Client(cluster) as client:
-            yield client
+            try:
+                yield client
+            except BaseException:
+                # Left to itself, Dask waits for epochs that nobody will see.
+                for nanny in cluster.workers.values():
+                    with suppress(OSError, TypeError):
+                        os.kill(nanny.pid, signal.SIGKILL)
+                raise
 
 
 def _accepted(client, expected: dict[str, str], known: dict[str, str]) -> list[str]:

@@ -19,19 +19,34 @@ from mnistlab.record import SCHEMA, make_record
 from mnistlab.runs import Run, RunSpec, experiment_from, run_key
 
 
+class StoreError(OSError):
+    """A file cannot be written: the disk is full or read-only, for instance."""
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees all of it or the file that was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Write a file so that a reader sees all of it or the file that was there.
+
+    Raises:
+        StoreError: it cannot be written; what was there is as it was.
+    """
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StoreError(
+                f"cannot write {path}: {error.strerror}; make room or use another "
+                "--out, and the same command goes on from here"
+            ) from error
         raise
 
 

@@ -1,0 +1,213 @@
+"""Builds that are killed, interrupted or cannot write: nothing is lost, nothing stays.
+
+`make test` takes a few of these; `make test-faults` takes all.
+"""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from conftest import ROOT, run_command
+
+from mnistlab import store, study, train
+
+# All three have dropout. On digits an epoch takes a few hundredths of a second.
+BUILD = (
+    "--dataset",
+    "digits",
+    "--profile",
+    "smoke",
+    "--only",
+    "mlp",
+    "-p",
+    "epochs=30",
+)
+LENGTHS = random.Random(2019)
+MOMENTS = [
+    pytest.param(
+        ("alone", "group")[number % 2],
+        LENGTHS.uniform(0, 4),
+        id=f"{number}",
+        marks=[pytest.mark.faults] if number > 1 else [],
+    )
+    for number in range(20)
+]
+
+
+def start(*arguments):
+    command = [sys.executable, str(ROOT / "run_all.py"), *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
+def descendants(process):
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def alive(processes):
+    return [p for p in processes if p.is_running() and p.status() != "zombie"]
+
+
+def records(out):
+    return {run.name: run.record for run in store.stored_runs(out)}
+
+
+def epochs_kept(out):
+    """How many epochs each run has finished, by model."""
+    kept = {name: record["epochs"] for name, record in records(out).items()}
+    for path in out.glob("runs/*/*/state.npz"):
+        history = train.read_history(path.read_bytes())
+        kept.setdefault(path.parent.parent.name, len(history))
+    return kept
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    done = run_command(*BUILD, "--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: r["weights_sha256"] for name, r in records(out).items()}
+
+
+@pytest.mark.parametrize(("what", "seconds"), MOMENTS)
+def test_a_killed_build_goes_on_and_ends_with_the_same_bits(
+    what, seconds, undisturbed, tmp_path
+):
+    build = start(*BUILD, "--out", tmp_path)
+    until(lambda: any(tmp_path.glob("runs/*/*/state.npz")))
+    time.sleep(seconds)
+    family = descendants(build)
+    if what == "alone":
+        os.kill(build.pid, signal.SIGKILL)
+    else:
+        os.killpg(build.pid, signal.SIGKILL)
+    build.communicate()
+    until(lambda: not alive(family), seconds=5)
+    study.lock_output(tmp_path).release()
+
+    kept, finished = epochs_kept(tmp_path), records(tmp_path)
+    assert kept
+    done = run_command(*BUILD, "--out", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    now = records(tmp_path)
+    assert {name: r["weights_sha256"] for name, r in now.items()} == undisturbed
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for run in summary["runs"]:
+        name = run["model"]
+        assert run["status"] == ("reused" if name in finished else "trained")
+        if name not in finished:
+            line = f"{name}, seed 0".ljust(20) + f" started, {kept.get(name, 0)}/30"
+            assert line in done.stdout
+    for name, record in finished.items():
+        assert now[name] == record, "what was finished is as it was"
+
+
+def test_an_interrupted_build_ends_in_ten_seconds_and_goes_on(undisturbed, tmp_path):
+    """Ctrl-C while one page is being executed and other runs are being trained."""
+    both = (*BUILD, "--only", "conv2", "--out", tmp_path)
+    build = start(*both)
+    attempt = tmp_path / "failed" / "conv2.ipynb"
+    until(lambda: attempt.exists(), seconds=240)
+    family = descendants(build)
+    started = time.monotonic()
+    os.killpg(build.pid, signal.SIGINT)
+    said, _ = build.communicate(timeout=20)
+    assert time.monotonic() - started < 10
+    assert build.returncode == 130, said
+    assert "Traceback" not in said
+    assert not alive(family)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["exit_code"] == 130
+    runs = {run["model"]: run["status"] for run in summary["runs"]}
+    assert {runs[name] for name in runs if name.startswith("conv2")} == {"trained"}
+    assert "interrupted" in runs.values()
+    states = {name: page["status"] for name, page in summary["notebooks"].items()}
+    assert states["mlp"] == "interrupted"
+    assert states["conv2"] in ("published", "interrupted")
+    site = tmp_path / "site"
+    shown = site / ("" if states["conv2"] == "published" else "failed") / "conv2.html"
+    assert shown.exists()
+    assert (site / "index.html").exists()
+
+    done = run_command(*both)
+    assert done.returncode == 0, done.stdout + done.stderr
+    now = {name: r["weights_sha256"] for name, r in records(tmp_path).items()}
+    assert {name: now[name] for name in undisturbed} == undisturbed
+    again = json.loads((tmp_path / "summary.json").read_text())
+    for run in again["runs"]:
+        reused = runs[run["model"]] == "trained"
+        assert run["status"] == ("reused" if reused else "trained")
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path):
+    """The first would have given the page that is being executed a few seconds."""
+    build = start(*BUILD[:-1], "epochs=1", "--out", tmp_path)
+    until(lambda: (tmp_path / "failed" / "mlp.ipynb").exists())
+    family = descendants(build)
+    os.killpg(build.pid, signal.SIGINT)
+    time.sleep(0.5)
+    assert build.poll() is None
+    started = time.monotonic()
+    os.killpg(build.pid, signal.SIGINT)
+    said, _ = build.communicate(timeout=20)
+    assert time.monotonic() - started < 1
+    assert build.returncode == 130, said
+    assert "Traceback" not in said
+    until(lambda: not alive(family), seconds=5)
+
+
+def test_a_second_build_says_who_holds_the_folder(tmp_path):
+    build = start(*BUILD, "--out", tmp_path)
+    until(lambda: (tmp_path / ".holder").exists())
+    second = run_command(*BUILD, "--out", tmp_path)
+    build.terminate()
+    build.communicate(timeout=20)
+    assert second.returncode == 2
+    assert f"in use by process {build.pid}" in second.stderr
+    assert build.returncode == 130, "a polite end is an interrupt"
+
+
+def limit_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+
+def test_a_disk_that_is_full_is_one_line_and_spoils_nothing(tmp_path):
+    smoke = BUILD[:-1]
+    assert run_command(*smoke, "epochs=1", "--out", tmp_path).returncode == 0
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.suffix != ".holder"
+              and p.is_file() and p.parent != tmp_path}  # fmt: skip
+    done = run_command(
+        *smoke, "epochs=2", "--out", tmp_path, preexec_fn=limit_files
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "cannot write" in done.stderr
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stdout
+    for path, content in before.items():
+        assert path.read_bytes() == content, path
+    for path in tmp_path.glob("runs/*/*/*"):
+        assert path in before, f"{path} is half of something"
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line():
+    done = run_command(*BUILD, "--out", "/proc/mnistlab")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "cannot write into /proc/mnistlab" in done.stderr
