@@ -20,7 +20,8 @@ test: $(INSTALLED)  ## run the tests (no network needed)
 	$(BIN)/python -m pytest -q -m "not faults"
 
 test-faults: $(INSTALLED)  ## kill and interrupt builds at many moments: a quarter hour
-	$(BIN)/python -m pytest -q tests/test_faults.py tests/test_execute.py tests/test_cluster.py
+	$(BIN)/python -m pytest -q tests/test_faults.py tests/test_reuse.py \
+		tests/test_execute.py tests/test_cluster.py
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(AS_ROOT)

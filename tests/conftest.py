@@ -84,11 +84,16 @@ def make_spec(digits, experiment=TINY, **changes):
     return RunSpec(task, digits.name, digits.fingerprint, "smoke", "tensorflow")
 
 
-def run_command(*arguments, **options):
+def run_command(*arguments, script=ROOT / "run_all.py", **options):
     """Run run_all.py as a user would; returns the finished process."""
-    command = [sys.executable, str(ROOT / "run_all.py"), *map(str, arguments)]
+    command = [sys.executable, str(script), *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, timeout=500, **options
+        command,
+        capture_output=True,
+        text=True,
+        cwd=script.parent,
+        timeout=500,
+        **options,
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import nbformat
 from mnistlab import models, store
 from mnistlab.data import Dataset
 from mnistlab.environment import PACKAGE, package_versions
-from mnistlab.runs import RunSpec, run_key
+from mnistlab.runs import RunSpec, key_parts, run_key
 from mnistlab.study import EVIDENCE, StudyError, choose, find_run, specify
 
 NOTEBOOKS = PACKAGE.parent / "notebooks"
@@ -31,11 +31,15 @@ RESERVED = {
 }
 DISPLAY_PACKAGES = (
     "ipykernel",
+    "keras",
     "matplotlib",
+    "nbclient",
     "nbconvert",
+    "numpy",
     "pandas",
     "papermill",
     "prettytable",
+    "scikit-learn",
     "scipy",
     "seaborn",
 )
@@ -43,12 +47,13 @@ DISPLAY_PACKAGES = (
 
 @dataclass(frozen=True)
 class Page:
-    """A notebook to publish: its file, its final parameters, the runs it shows."""
+    """A notebook to publish: its file, its final parameters, runs and data it shows."""
 
     name: str
     path: Path
     parameters: dict[str, Any]
     specs: tuple[RunSpec, ...]
+    fingerprint: str = ""
 
 
 def notebook_names() -> list[str]:
@@ -153,7 +158,8 @@ def pages(
             if key in own:
                 own[key] = _checked(key, value, defaults[name][key])
         specs = tuple(_specs(name, own, dataset))
-        result.append(Page(name, NOTEBOOKS / f"{name}.ipynb", own, specs))
+        path = NOTEBOOKS / f"{name}.ipynb"
+        result.append(Page(name, path, own, specs, dataset.fingerprint))
     return result
 
 
@@ -196,17 +202,48 @@ def _why_missing(out: Path, spec: RunSpec) -> str:
     if store.read_checkpoint(out, spec):
         return "unfinished, goes on from its checkpoint"
     folder = store.run_folder(out, spec)
-    others = len(list(folder.parent.glob("*/run.json")))
-    return f"new; {others} others of this model do not match" if others else "new"
+    if (folder / "run.json").exists():
+        return "its record cannot be used"
+    wanted = _flat(key_parts(spec))
+    nearest: list[str] | None = None
+    for path in folder.parent.glob("*/run.json"):
+        run = store.read_run(path.parent)
+        if run is None or run.seed != spec.task.seed:
+            continue
+        there = _flat(run.record["key_parts"])
+        changed = sorted(
+            name
+            for name in wanted.keys() | there
+            if wanted.get(name) != there.get(name)
+        )
+        if nearest is None or len(changed) < len(nearest):
+            nearest = changed
+    return f"changed: {', '.join(nearest)}" if nearest else "new"
+
+
+def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Key parts with those of code, versions and recipe each by itself, as in JSON."""
+    flat: dict[str, Any] = {}
+    for name, part in json.loads(json.dumps(parts)).items():
+        if name in ("code", "versions", "recipe"):
+            flat |= part
+        else:
+            flat["data" if name == "fingerprint" else name] = part
+    return flat
 
 
 @cache
 def package_digest() -> str:
-    """SHA-256 of every file of the package, so that no page is older than its code."""
+    """SHA-256 of the package's files, so that no page is older than its code.
+
+    Not of the families' modules: what is in them decides the pages that show it.
+    """
+    families = {f"models/{name}.py" for name in (*models.FAMILIES, "recipes")}
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(path.relative_to(PACKAGE).as_posix().encode())
+        name = path.relative_to(PACKAGE).as_posix()
+        if path.is_file() and "__pycache__" not in path.parts and name not in families:
+            digest.update(name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -214,7 +251,7 @@ def package_digest() -> str:
 def page_key_parts(
     page: Page, out: Path, expected: Collection[RunSpec] = ()
 ) -> dict[str, str]:
-    """What decides a page: cells, package, runs, parameters, versions.
+    """What decides a page: cells, package, models, data, runs, parameters, versions.
 
     Outputs and ids of cells are not among them. `expected` are runs that are missing
     now and will have been trained by the time the page is executed.
@@ -228,10 +265,15 @@ def page_key_parts(
         for spec in page.specs
         if spec in expected or find_run(out, spec) is not None
     ]
+    family = page.parameters.get("family")
+    # A family's page shows the source of its models.
+    shown = (PACKAGE / f"models/{family}.py").read_text("utf-8") if family else ""
     parts: dict[str, Any] = {
         "cells": cells,
         "package": package_digest(),
         "runs": runs,
+        "models": [shown, *(asdict(spec.task.experiment) for spec in page.specs)],
+        "data": page.fingerprint,
         "parameters": page.parameters,
         "versions": [platform.python_version(), package_versions(DISPLAY_PACKAGES)],
     }
