@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, TINY, make_spec, run_command
@@ -20,6 +21,7 @@ from mnistlab import schedule
 from mnistlab.environment import differences, identity
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import conv, flatten
+from mnistlab.worker import HoldArrays
 
 # A few seconds an epoch, so that there is time to kill a worker.
 SLOW = Experiment(
@@ -211,3 +213,21 @@ def test_a_worker_with_another_backend_is_foreign(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert "KERAS_BACKEND jax instead of tensorflow" in differences(mine, identity())
     assert differences(mine, mine) == ""
+
+
+def test_each_gpu_gets_the_worker_of_its_number(monkeypatch, arrays):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    plugin = HoldArrays("some data", arrays, gpus=["2", "5"])
+    for name, gpu in ((0, "2"), (1, "5")):
+        plugin.setup(SimpleNamespace(name=name))
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu
+
+
+def test_a_gpu_that_the_backend_cannot_use_takes_no_cores_away(monkeypatch, tmp_path):
+    assert schedule.gpus() == [] or shutil.which("nvidia-smi")
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 0\necho 1\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # hides what there may be
+    assert schedule.gpus() == []
