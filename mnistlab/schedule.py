@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -126,8 +127,8 @@ def _local_cluster(count: int):
     from distributed import Client, LocalCluster
 
     settings = {
-        # A task that has taken its worker down twice will do so again.
-        "distributed.scheduler.allowed-failures": 1,
+        # Said to us at once; an epoch is tried again with the state that it needs.
+        "distributed.scheduler.allowed-failures": 0,
         "distributed.comm.timeouts.connect": "60s",
         # What happens to a task comes back with it; a worker's log, such as that a
         # connection was closed when all was done, only frightens.
@@ -146,7 +147,7 @@ def _local_cluster(count: int):
                 host="127.0.0.1",
                 silence_logs=logging.ERROR,
             )
-        with cluster, Client(cluster) as client:
+        with cluster, Client(cluster, direct_to_workers=True) as client:
             try:
                 yield client
             except BaseException:
@@ -244,11 +245,13 @@ def train_runs(
 def _train(client, specs, dataset, devices, out, fresh, report, results):
     """One run per worker at a time, until each of `specs` has its entry in `results`.
 
-    One run, one traced model, one core; Dask only moves an epoch whose worker died.
+    One run, one traced model, one core. The next epoch begins, from the state that the
+    worker keeps, before that state has come here; it is sent only where it is needed.
     """
     from distributed import wait
+    from distributed.scheduler import KilledWorker
 
-    from mnistlab.worker import ForeignWorker, HoldArrays, train_epoch
+    from mnistlab.worker import ForeignWorker, HoldArrays, StateNeeded, train_epoch
 
     expected, known = identity(), {}
     _accepted(client, expected, known)
@@ -260,14 +263,16 @@ def _train(client, specs, dataset, devices, out, fresh, report, results):
             raise  # else it is a refused worker that cannot take them
 
     waiting = sorted(specs, key=cost, reverse=True)
-    states: dict[RunSpec, bytes | None] = {}  # of runs that have been sent back
-    running: dict[Any, tuple[RunSpec, bytes | None, str]] = {}
+    states: dict[RunSpec, bytes] = {}  # the last one that came, of unfinished runs
+    deaths: Counter[RunSpec] = Counter()  # of workers, while they trained the run
+    running: dict[Any, tuple[RunSpec, int, str]] = {}
 
-    def submit(spec: RunSpec, state: bytes | None, worker: str) -> None:
+    def submit(spec: RunSpec, epoch: int, state: bytes | None, worker: str):
         future = client.submit(
             train_epoch,
             spec.task,
             dataset.fingerprint,
+            epoch,
             state,
             expected,
             key=f"{spec.task.experiment.name}-{spec.task.seed}-{uuid4().hex}",
@@ -275,34 +280,62 @@ def _train(client, specs, dataset, devices, out, fresh, report, results):
             allow_other_workers=True,  # should this one die
             pure=False,
         )
-        running[future] = spec, state, worker
+        running[future] = spec, epoch, worker
+        return future
 
     def fail(spec: RunSpec, message: str) -> None:
         results[spec] = Result(spec, "failed", message=message)
         report(Progress("failed", spec, message=message))
 
+    def go_back(spec: RunSpec, worker: str, error: Exception) -> None:
+        """Try an epoch again that was lost, but not the run's own failures."""
+        if isinstance(error, KilledWorker):
+            deaths[spec] += error.allowed_failures + 1
+        elif isinstance(error, StateNeeded):
+            deaths[spec] += worker not in client.nthreads()
+        elif not isinstance(error, ForeignWorker):  # one that came meanwhile
+            return fail(spec, str(error) or type(error).__name__)
+        if deaths[spec] > 1:
+            return fail(spec, "its worker process died twice; is there enough memory?")
+        waiting.insert(0, spec)
+
     def finish(future) -> None:
-        spec, before, _ = running.pop(future)
-        if future.status != "finished":
-            error = future.exception() if future.status == "error" else None
-            if isinstance(error, ForeignWorker):  # a worker that came meanwhile
-                states[spec] = before
-                waiting.insert(0, spec)
-            else:
-                fail(spec, _reason(future.status, error))
-            return
-        epoch, environment = future.result()
-        if epoch.outcome is None:
+        spec, epoch, worker = running.pop(future)
+        if future.status not in ("finished", "error"):
+            return fail(spec, f"its task was {future.status}")
+        next_one = None
+        if future.status == "finished" and epoch < spec.task.epochs:
             holders = next(iter(client.who_has([future]).values()), ())
-            # The worker goes on while its state is written.
-            submit(spec, epoch.state, *(holders[:1] or accepted[:1]))
-            store.write_checkpoint(out, spec, epoch.state)
-            report(Progress("epoch", spec, epoch.history))
+            next_one = submit(spec, epoch + 1, None, *(holders[:1] or [worker]))
+        try:
+            result, environment = future.result()
+        except Exception as error:
+            if next_one is not None:  # the worker died with the result in its hands
+                del running[next_one]
+                next_one.cancel()
+            return go_back(spec, worker, error)
+        if result.outcome is None:
+            states[spec] = result.state
+            store.write_checkpoint(out, spec, result.state)
+            report(Progress("epoch", spec, result.history))
         else:
-            run = store.write_run(out, spec, epoch, environment)
+            states.pop(spec, None)
+            run = store.write_run(out, spec, result, environment)
             results[spec] = Result(spec, "trained", run)
-            report(Progress("epoch", spec, epoch.history))
-            report(Progress("trained", spec, epoch.history))
+            report(Progress("epoch", spec, result.history))
+            report(Progress("trained", spec, result.history))
+
+    def begin(spec: RunSpec, worker: str) -> None:
+        again = spec in states or deaths[spec]
+        if not again and not fresh:
+            checkpoint = store.read_checkpoint(out, spec)
+            if checkpoint:
+                states[spec] = checkpoint
+        state = states.get(spec)
+        history = read_history(state) if state else []
+        if not again:
+            report(Progress("started", spec, history))
+        submit(spec, len(history) + 1, state, worker)
 
     told = False
     while waiting or running:
@@ -310,13 +343,7 @@ def _train(client, specs, dataset, devices, out, fresh, report, results):
         busy = {worker for _, _, worker in running.values()}
         for worker in [address for address in accepted if address not in busy]:
             if waiting:
-                spec = waiting.pop(0)
-                if spec in states:
-                    submit(spec, states.pop(spec), worker)
-                    continue
-                state = None if fresh else store.read_checkpoint(out, spec)
-                report(Progress("started", spec, read_history(state) if state else []))
-                submit(spec, state, worker)
+                begin(waiting.pop(0), worker)
         if not running:
             refused = [reason for reason in known.values() if reason]
             if refused and not accepted:
@@ -335,18 +362,3 @@ def _train(client, specs, dataset, devices, out, fresh, report, results):
         for future in done:
             finish(future)
             future.release()
-
-
-def _reason(status: str, error: BaseException | None) -> str:
-    from distributed.scheduler import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        times = (
-            "twice"
-            if error.allowed_failures == 1
-            else f"{error.allowed_failures + 1} times"
-        )
-        return f"its worker process died {times}; is there enough memory?"
-    if error is None:
-        return f"its task was {status}"
-    return str(error) or type(error).__name__

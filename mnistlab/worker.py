@@ -23,6 +23,14 @@ _held: dict[str, train.Arrays] = {}
 _training = threading.Lock()
 
 
+# The state after the last epoch that was trained here: it need not travel twice.
+_kept: dict[tuple[train.Task, str, int], bytes] = {}
+
+
+class StateNeeded(RuntimeError):
+    """The state to go on from is not kept here; the client has it and must send it."""
+
+
 class ForeignWorker(RuntimeError):
     """A worker has other code or versions than the build that it is to work for."""
 
@@ -92,19 +100,31 @@ def _prepare_backend() -> None:
 def train_epoch(
     task: train.Task,
     fingerprint: str,
+    epoch: int,
     state: bytes | None,
     expected: dict[str, str],
 ) -> tuple[train.Epoch, dict]:
-    """Train one epoch; a state of None begins the run. Also says what it ran on.
+    """Train one epoch, counted from 1; also say what it was trained on.
+
+    Without a state, the first epoch begins the run, and a later one goes on from the
+    state that this worker has kept.
 
     Raises:
         ForeignWorker: this process's identity is not the expected one.
+        StateNeeded: it has kept no such state.
     """
     foreign = differences(expected, identity())
     if foreign:
         raise ForeignWorker(foreign)
     with _training:
+        if state is None and epoch > 1:
+            state = _kept.get((task, fingerprint, epoch - 1))
+            if state is None:
+                raise StateNeeded(f"epoch {epoch} of {task.experiment.name}")
         _prepare_backend()
         if state is None:
             state = train.initial_state(task)
-        return train.train_epoch(task, _held[fingerprint], state), environment()
+        result = train.train_epoch(task, _held[fingerprint], state)
+        _kept.clear()
+        _kept[task, fingerprint, epoch] = result.state
+        return result, environment()

@@ -56,7 +56,7 @@ def cluster(folder, workers=2, **foreign):
             dask(
                 "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
                 "--scheduler-file", file,
-                DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="1",
+                DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
             )
         )  # fmt: skip
         packages = {f"own{number}": ROOT for number in range(workers)} | foreign
