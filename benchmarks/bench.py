@@ -48,7 +48,10 @@ def layer_text(layer: Layer) -> str:
             if value is None:
                 continue
             value = f"regularizers.L2({dict(value[1])['l2']})"
-        elif value in ("glorot_uniform", "valid", (1, 1)):
+        elif value in ("glorot_uniform", "valid") or (name, value) == (
+            "strides",
+            (1, 1),
+        ):
             continue
         else:
             value = repr(value)
@@ -110,7 +113,7 @@ def run_plain(notebook: nbformat.NotebookNode, folder: Path) -> tuple[float, flo
     done = subprocess.run(command, capture_output=True, text=True)
     whole = time.perf_counter() - started
     if done.returncode:
-        sys.exit(done.stderr)
+        sys.exit(done.stderr[-2000:])
     cells = nbformat.read(target, as_version=4).cells
     return float(cells[-1].outputs[0].text), whole
 

@@ -101,14 +101,16 @@ def test_two_workers_of_a_cluster_give_the_records_of_one_local_worker(
             assert one.run.record[name] == two.run.record[name], name
 
 
-def kill_the_worker_of(address, name, times):
-    """Kill the worker process that trains a run, as often as that; with no nanny's ado.
+def kill_the_worker_of(address, name, times, when=None):
+    """Kill the worker process that trains a run, as often as that, once `when` is set.
 
     Returns the thread that does so, and the list of processes it has killed.
     """
     killed = []
 
     def work():
+        if when is not None:
+            when.wait(60)
         with Client(address) as client:
             while len(killed) < times:
                 for worker, keys in client.processing().items():
@@ -126,18 +128,27 @@ def kill_the_worker_of(address, name, times):
     return thread, killed
 
 
-def test_a_killed_worker_costs_an_epoch_and_no_bits(two_workers, digits, tmp_path):
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_killed_worker_costs_an_epoch_and_no_bits(
+    two_workers, digits, tmp_path, epoch
+):
     spec = make_spec(digits, SLOW, epochs=2, train_size=1437)
     undisturbed = schedule.train_runs([spec], digits, tmp_path / "local")
-    thread, killed = kill_the_worker_of(two_workers, "slow", times=1)
-    seen = []
+    seen, reached = [], threading.Event()
+
+    def report(progress):
+        seen.append(progress.kind)
+        if len(progress.history) >= epoch - 1:
+            reached.set()
+
+    thread, killed = kill_the_worker_of(two_workers, "slow", times=1, when=reached)
     disturbed = schedule.train_runs(
-        [spec], digits, tmp_path / "remote", scheduler=two_workers, report=seen.append
+        [spec], digits, tmp_path / "remote", scheduler=two_workers, report=report
     )
     thread.join(10)
     assert len(killed) == 1
     assert shas(disturbed) == shas(undisturbed)
-    assert [event.kind for event in seen] == ["started", "epoch", "epoch", "trained"]
+    assert seen == ["started", "epoch", "epoch", "trained"]
 
 
 def test_a_run_that_kills_its_worker_twice_has_failed_and_the_others_go_on(
