@@ -169,7 +169,7 @@ def flops(experiment: Experiment) -> int:
 
 
 def images_for(experiment: Experiment, speed: float) -> int:
-    """Training images that make an epoch of half a second or so, whole batches of them."""
+    """Training images for an epoch of half a second or so, in whole batches."""
     batch = experiment.recipe.batch_size
     images = SECONDS_AN_EPOCH * 0.6 * speed * 1e9 / flops(experiment)
     return max(2, min(round(images / batch), 20_000 // batch)) * batch

@@ -128,7 +128,7 @@ def kill_the_worker_of(address, name, times, when=None):
     return thread, killed
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.faults), 2])
 def test_a_killed_worker_costs_an_epoch_and_no_bits(
     two_workers, digits, tmp_path, epoch
 ):

@@ -85,7 +85,13 @@ def states_of(path):
     return cells, [cell.metadata.papermill["status"] for cell in cells]
 
 
-@pytest.mark.parametrize("name", ENDINGS)
+LONG = ("abort", "deaf", "exit 3", "out of memory")  # like others, or long
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.faults] * (n in LONG)) for n in ENDINGS],
+)
 def test_a_notebook_that_ends_badly_says_so_and_leaves_no_process(name, tmp_path):
     source, limits, status, message = ENDINGS[name]
     path, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
