@@ -63,10 +63,9 @@ def _keep_freed_memory() -> None:
     Dask asks it to give everything back at once; new pages then cost an MLP a third
     of its time. Elsewhere than on glibc nothing is done.
     """
-    mallopt = (
-        getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    )
-    if mallopt is not None and sys.platform == "linux":
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    mallopt = getattr(libc, "mallopt", None)
+    if mallopt is not None:
         trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
         mallopt(trim_threshold, 2**31 - 1)
         mallopt(mmap_threshold, 2**30)

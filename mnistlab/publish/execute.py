@@ -267,7 +267,9 @@ def execute(
         try:
             _wait(process, timeout + GRACE, stop)
         finally:
-            end_process_tree(process.pid)
+            if process.poll() is None:  # else its number may be another's by now
+                end_process_tree(process.pid)
+                process.wait()
             _end_kernel_group(folder)
         answer = _text(folder / "answer")
         errors = _text(folder / "errors")
@@ -291,7 +293,7 @@ def execute(
 def _wait(
     process: subprocess.Popen, limit: float, stop: threading.Event | None
 ) -> None:
-    """Wait for the child; it is interrupted on `stop`, and killed at its limit."""
+    """Wait for the child, until its limit; it is interrupted on `stop`."""
     deadline, told = time.monotonic() + limit, False
     while time.monotonic() < deadline:
         with suppress(subprocess.TimeoutExpired):
@@ -300,8 +302,6 @@ def _wait(
         if not told and stop is not None and stop.is_set():
             process.send_signal(signal.SIGINT)
             deadline, told = time.monotonic() + FAREWELL, True
-    end_process_tree(process.pid)
-    process.wait()
 
 
 def _end_kernel_group(folder: Path) -> None:
