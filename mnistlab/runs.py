@@ -15,6 +15,7 @@ import numpy as np
 from mnistlab import train
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.environment import BACKEND_PACKAGES, code_digest, package_versions
+from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import (
     Experiment,
     Layer,
@@ -24,6 +25,7 @@ from mnistlab.models.experiment import (
 )
 
 FULL_MNIST = (60_000, 10_000)
+COLLECTED = frozenset(sum(FAMILIES.values(), ()))
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,8 @@ class Run:
         return self.record["history"]
 
     @property
-    def compares_with_2019(self) -> bool:
-        """Whether it is 2019's recipe in full: replicate, all of MNIST, all epochs."""
+    def is_whole(self) -> bool:
+        """Whether it is its recipe in full: replicate, all of MNIST, all epochs."""
         record = self.record
         return (
             record["dataset"]["fingerprint"] == MNIST_FINGERPRINT
@@ -142,6 +144,11 @@ class Run:
             and (record["train_size"], record["test_size"]) == FULL_MNIST
             and record["epochs"] == self.experiment.recipe.epochs
         )
+
+    @property
+    def compares_with_2019(self) -> bool:
+        """Whether it is one of the collection, exactly as defined, and in full."""
+        return self.experiment in COLLECTED and self.is_whole
 
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """Predicted classes uint8 (test_size,) and their probabilities float32."""

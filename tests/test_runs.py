@@ -4,7 +4,7 @@ import ast
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from conftest import ROOT, TINY, make_spec, make_task
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistlab import environment, record, runs, store, train
+from mnistlab import environment, models, record, runs, store, train
 from mnistlab.models.experiment import Experiment, Recipe
 from mnistlab.models.layers import adadelta, adam, dense, l2_normalize
 from mnistlab.models.sizes import macs, params
@@ -28,6 +28,7 @@ UNKEYED = {
     "mnistlab.models.conv3",
     "mnistlab.models.conv5",
     "mnistlab.models.conv7",
+    "mnistlab.models.controls",
     "mnistlab.models.recipes",
     "mnistlab.worker",
 }
@@ -269,11 +270,20 @@ def test_only_the_whole_recipe_on_all_of_mnist_compares_with_2019(written):
     _, run = written
     assert not run.compares_with_2019
     whole = run.record | {
+        "model": "conv2_a2",
+        "experiment": asdict(models.conv2.conv2_a2),
+        "epochs": 5,
         "dataset": {"name": "mnist", "fingerprint": MNIST_FINGERPRINT},
         "train_size": 60_000,
         "test_size": 10_000,
     }
+    # A record has been through JSON, where tuples are lists.
+    whole = json.loads(json.dumps(whole))
     assert runs.Run(whole, run.folder).compares_with_2019
+    edited = replace(models.conv2.conv2_a2, layers=models.conv2.conv2_a5.layers)
+    own = whole | {"experiment": json.loads(json.dumps(asdict(edited)))}
+    assert runs.Run(own, run.folder).is_whole
+    assert not runs.Run(own, run.folder).compares_with_2019
     for name, value in {
         "protocol": "holdout",
         "train_size": 4_096,

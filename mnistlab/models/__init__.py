@@ -1,9 +1,10 @@
-"""The 28 experiments by family, and `build`, which makes a Keras model of one."""
+"""The 28 experiments by family, the controls, and `build`, which makes a model."""
 
 from mnistlab.models import conv2, conv3, conv5, conv7, mlp
+from mnistlab.models.controls import CONTROLS
 from mnistlab.models.experiment import Experiment, build
 
-__all__ = ["FAMILIES", "Experiment", "build"]
+__all__ = ["CONTROLS", "FAMILIES", "Experiment", "build"]
 
 FAMILIES: dict[str, tuple[Experiment, ...]] = {
     "mlp": mlp.FAMILY,
