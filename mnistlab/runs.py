@@ -153,7 +153,7 @@ class Run:
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """Predicted classes uint8 (test_size,) and their probabilities float32."""
         with np.load(self.folder / "predictions.npz", allow_pickle=False) as file:
-            return file["predicted"], file["confidence"]
+            return file["predicted"], file["confidence"].astype(np.float32)
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, as `conv_1/kernel`, float32.
