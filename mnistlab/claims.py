@@ -54,7 +54,8 @@ class Part:
     """One quantity that bears on a statement: its values by seed, and where to lie.
 
     `low` and `high` bound the range that the statement says; `margin` is asked of one
-    or two runs. `missing` names models without a run. `decided` overrides the rule of
+    or two runs. `models` are those it is computed from, `missing` those of them
+    without a run. `decided` overrides the rule of
     seeds where a paired test on predictions has decided. `reported` is the same
     quantity from 2019's own figures, if they have it.
     """
@@ -66,6 +67,7 @@ class Part:
     low: float = -inf
     high: float = inf
     margin: float = 0.0
+    models: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     decided: str | None = None
     note: str = ""
@@ -164,12 +166,13 @@ def _values(
     """A part's values by seed, from those seeds that all of some models have."""
     missing = tuple(name for name in names if not runs.get(name))
     if missing:
-        return {"values": {}, "missing": missing}
+        return {"models": tuple(names), "values": {}, "missing": missing}
     shared = set.intersection(*(set(runs[name]) for name in names))
     values = {
         seed: quantity(*(runs[name][seed] for name in names)) for seed in sorted(shared)
     }
-    return {"values": {seed: v for seed, v in values.items() if v is not None}}
+    known = {seed: value for seed, value in values.items() if value is not None}
+    return {"models": tuple(names), "values": known}
 
 
 def epochs_to(run: Run, name: str, reached: Callable[[float], bool]) -> int | None:
@@ -704,6 +707,21 @@ def judge(
     found = comparable(runs)
     parts = claim.parts(found, labels) if claim.needs_labels else claim.parts(found)
     return judge_parts(parts)
+
+
+def headline(runs: Sequence[Run], labels: np.ndarray | None = None) -> str:
+    """The verdicts, counted.
+
+    >>> headline([])
+    '13 conclusions of 2019: 13 undecided'
+    """
+    verdicts = [judge(claim, runs, labels).verdict for claim in CLAIMS]
+    counts = ", ".join(
+        f"{verdicts.count(verdict)} {verdict}"
+        for verdict in (SUPPORTED, CONTRADICTED, UNDECIDED)
+        if verdict in verdicts
+    )
+    return f"{len(CLAIMS)} conclusions of 2019: {counts}"
 
 
 REPRODUCED, NOT_REPRODUCED, SINGLE = "reproduced", "not reproduced", "single run"

@@ -21,7 +21,7 @@ from mnistlab.models.controls import LONGER, NORMALIZATIONS, conv3_a4_no_first_d
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import Progress, train_runs
-from mnistlab.study import EVIDENCE, lock_output, specify
+from mnistlab.study import EVIDENCE, LABELS, lock_output, specify
 
 BY_NAME = {
     experiment.name: experiment
@@ -134,6 +134,10 @@ def command(out, workers, scheduler, hours, only_list):  # fmt: skip
     if only_list:
         return _show(lines)
     begun = time.monotonic()
+    # Whoever has no MNIST can still see which images the evidence got wrong.
+    store.write_atomically(
+        EVIDENCE / LABELS, store.npz(compressed=True, y_test=dataset.y_test)
+    )
     with lock_output(Path(out)):
         for specs in lines:
             if hours is not None and time.monotonic() - begun > 3600 * hours:

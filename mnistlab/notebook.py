@@ -3,10 +3,14 @@
 from IPython.display import display
 
 from mnistlab import claims, data, models, plots, reported, tables
+from mnistlab.models import CONTROLS
 from mnistlab.result import best_of, declare
 from mnistlab.study import evidence, load_runs, study
 
+plots.describe_figures()
+
 __all__ = [
+    "CONTROLS",
     "best_of",
     "claims",
     "data",

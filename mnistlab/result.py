@@ -9,6 +9,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mnistlab.comparison import scores
 from mnistlab.runs import Run
 
 RESULT_MIME = "application/vnd.mnistlab.result+json"
@@ -44,15 +45,19 @@ def declare(
 
 
 def best_of(runs: Sequence[Run]) -> str:
-    """A headline: the best of some runs, and what they were trained on."""
+    """A headline: the best model by its mean, and what it was trained on.
+
+    Not the best run: among many seeds one is always lucky.
+    """
     if not runs:
         return "No model has been trained in this build yet"
-    best = max(runs, key=lambda run: run.record["test"]["accuracy"])
-    record = best.record
-    models = len({run.name for run in runs})
+    found = scores(runs)
+    name, best = next(iter(found.items()))
+    record, seeds = best.runs[0].record, len(best.runs)
+    epochs = f"{record['epochs']} epoch{'s' if record['epochs'] > 1 else ''}"
     return (
-        f"Best of {models} models: {best.name} with "
-        f"{100 * record['test']['accuracy']:.2f} % of {record['test_size']:,} test "
-        f"images, after {record['epochs']} epochs on {record['train_size']:,} images "
-        f"({record['dataset']['name']}, seed {best.seed})"
+        f"Best of {len(found)} models: {name} with {100 * best.mean:.2f} % of "
+        f"{record['test_size']:,} test images, after {epochs} on "
+        f"{record['train_size']:,} images ({record['dataset']['name']}, "
+        f"{f'mean of {seeds} seeds' if seeds > 1 else f'seed {best.runs[0].seed}'})"
     )

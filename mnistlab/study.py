@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from mnistlab import data, models, store
+from mnistlab.claims import comparable
 from mnistlab.environment import BACKEND_PACKAGES, PACKAGE, package_versions
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
@@ -17,6 +19,7 @@ from mnistlab.schedule import Progress, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
 EVIDENCE = PACKAGE.parent / "results"
+LABELS = "mnist-test-labels.npz"
 IMAGE_DATA_FORMATS = ("channels_last", "channels_first")
 
 
@@ -256,11 +259,39 @@ def _show(specs: Sequence[RunSpec]):
 
 @dataclass(frozen=True)
 class Gathered:
-    """All runs there are for a question: this build's, the evidence's, the gaps."""
+    """All runs there are for a question: this build's, the evidence's, the gaps.
+
+    `labels` are those of MNIST's test images, uint8 (10000,), on which full runs are
+    judged; None if neither MNIST nor the evidence is there.
+    """
 
     runs: list[Run]
     evidence: list[Run]
     missing: list[RunSpec]
+    labels: np.ndarray | None = None
+
+    @property
+    def full(self) -> list[Run]:
+        """One run of each seed of each model, of its whole recipe on all of MNIST.
+
+        This build's and the evidence's, of the models of the collection as they are
+        defined now, in their order; no model with runs of two backends.
+        """
+        found = comparable([run for run in self.everything if run.compares_with_2019])
+        order = [e.name for family in models.FAMILIES.values() for e in family]
+        return [run for name in order if name in found for run in found[name].values()]
+
+    @property
+    def short(self) -> list[Run]:
+        """This build's other runs, which do not compare with 2019."""
+        return [run for run in self.runs if not run.compares_with_2019]
+
+    @property
+    def everything(self) -> list[Run]:
+        """Every run there is, the evidence's first."""
+        keys = {run.record["key"] for run in self.evidence}
+        own = [run for run in self.runs if run.record["key"] not in keys]
+        return [*self.evidence, *own]
 
     def _repr_html_(self) -> str:
         text = (
@@ -292,9 +323,10 @@ def load_runs(
 
     The parameters are those of `study`.
     """
+    digits = data.load(dataset)
     specs = specify(
         [experiment for family in models.FAMILIES.values() for experiment in family],
-        data.load(dataset),
+        digits,
         profile=profile,
         protocol=protocol,
         seeds=seeds,
@@ -302,8 +334,15 @@ def load_runs(
         train_size=train_size,
     )
     found = {spec: find_run(Path(out), spec) for spec in specs}
+    labels = None
+    if digits.fingerprint == data.MNIST_FINGERPRINT:
+        labels = digits.y_test
+    elif (EVIDENCE / LABELS).exists():
+        with np.load(EVIDENCE / LABELS, allow_pickle=False) as file:
+            labels = file["y_test"]
     return Gathered(
         runs=[run for run in found.values() if run is not None],
         evidence=evidence(),
         missing=[spec for spec, run in found.items() if run is None],
+        labels=labels,
     )

@@ -6,13 +6,13 @@ import pandas as pd
 
 from mnistlab import models, reported
 from mnistlab.models.experiment import Experiment
-from mnistlab.tables import (
-    Table,
+from mnistlab.tables.architectures import (
     convolutions,
     dropout_rates,
     has_batchnorm,
     regularization,
 )
+from mnistlab.tables.base import Table
 
 ALL = {
     experiment.name: experiment

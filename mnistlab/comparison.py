@@ -1,0 +1,175 @@
+"""What runs of several models say together: scores, ranks, prices, shared errors.
+
+Runs in, plain numbers out; tables and plots show them. Knows nothing about Keras.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from mnistlab import stats
+from mnistlab.claims import LEAST_SEEDS, accuracy
+from mnistlab.data import MNIST_FINGERPRINT
+from mnistlab.runs import Run
+
+# Of MNIST's test images these labels are doubtful: fewer than three of five people
+# agreed with them. Given -> likelier digit, by index; from cleanlab's check of
+# benchmark test sets (Northcutt, Athalye and Mueller 2021, arXiv:2103.14749).
+DOUBTFUL = {
+    947: (8, 9), 1621: (0, 6), 1901: (9, 4), 2130: (4, 9), 2462: (2, 0),
+    2597: (5, 3), 2654: (6, 1), 3520: (6, 4), 3558: (5, 0), 5937: (5, 3),
+    6651: (0, 6), 6783: (1, 6), 8527: (4, 9), 9679: (6, 3), 9729: (5, 6),
+}  # fmt: skip
+
+
+def by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs by model, in the order in which models come, each model's by seed."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.name, []).append(run)
+    return {
+        name: sorted(own, key=lambda run: (run.seed, run.key16))
+        for name, own in found.items()
+    }
+
+
+def answers(run: Run, labels: np.ndarray) -> np.ndarray:
+    """Whether each test image was recognised, bool (test_size,)."""
+    predicted, _ = run.predictions()
+    return predicted == labels[: len(predicted)]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A model's test accuracy over its seeds, 0 to 1.
+
+    `seeds` is Student's 95 % interval of the mean, None below three seeds; `images`
+    is Wilson's, of the lowest seed's share of right answers.
+    """
+
+    mean: float
+    runs: tuple[Run, ...]
+    seeds: stats.Interval | None
+    images: stats.Interval
+
+
+def score(runs: Sequence[Run]) -> Score:
+    """The score of one model's runs, the lowest seed first."""
+    values = [accuracy(run) for run in runs]
+    count = runs[0].record["test_size"]
+    return Score(
+        mean=float(np.mean(values)),
+        runs=tuple(runs),
+        seeds=stats.mean_interval(values) if len(values) >= LEAST_SEEDS else None,
+        images=stats.wilson_interval(round(values[0] * count), count),
+    )
+
+
+def scores(runs: Sequence[Run]) -> dict[str, Score]:
+    """The score of each model, the best mean first."""
+    found = {name: score(own) for name, own in by_model(runs).items()}
+    return dict(sorted(found.items(), key=lambda item: -item[1].mean))
+
+
+def pairwise(
+    runs: Sequence[Run], labels: np.ndarray
+) -> tuple[dict[str, float], dict[frozenset[str], float]]:
+    """Compare every pair of models on the same images: exact McNemar, Holm over all.
+
+    Each model is represented by the lowest seed that it has.
+
+    Returns:
+        The accuracy of each model's run, and the adjusted p-value of each pair.
+    """
+    first = {name: own[0] for name, own in by_model(runs).items()}
+    right = {name: answers(run, labels) for name, run in first.items()}
+    pairs = list(combinations(first, 2))
+    tests = [stats.mcnemar(right[a], right[b]) for a, b in pairs]
+    adjusted = stats.holm([test.p_value for test in tests])
+    p_values = {frozenset(pair): p for pair, p in zip(pairs, adjusted, strict=True)}
+    return {name: accuracy(run) for name, run in first.items()}, p_values
+
+
+def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The names that nobody beats: no other is as cheap and more accurate.
+
+    Args:
+        points: (price, accuracy) by name.
+
+    Returns:
+        Names by rising price; of two with equal price and accuracy, both.
+
+    >>> pareto({"a": (1, 0.90), "b": (2, 0.95), "c": (3, 0.94)})
+    ['a', 'b']
+    """
+    on_front = [
+        name
+        for name, (price, value) in points.items()
+        if not any(
+            other_price <= price
+            and other_value >= value
+            and (other_price, other_value) != (price, value)
+            for other_price, other_value in points.values()
+        )
+    ]
+    return sorted(on_front, key=lambda name: points[name])
+
+
+def agreement(runs: Sequence[Run]) -> tuple[list[str], np.ndarray]:
+    """How often two models give the same answer, right or wrong.
+
+    Each model is represented by its lowest seed.
+
+    Returns:
+        The models' names, and the share of images of each pair, float (n, n).
+    """
+    first = {name: own[0] for name, own in by_model(runs).items()}
+    predicted = np.stack([run.predictions()[0] for run in first.values()])
+    shares = np.stack([(predicted == row).mean(axis=1) for row in predicted])
+    return list(first), shares
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that some runs got wrong, and what they took it for.
+
+    `doubtful` says that the given label is one of MNIST's doubtful ones.
+    """
+
+    index: int
+    given: int
+    predicted: int
+    confidence: float
+    wrong: int
+    of: int
+    doubtful: bool
+
+
+def mistakes(runs: Sequence[Run], labels: np.ndarray) -> list[Mistake]:
+    """The images that any of the runs got wrong, the surest mistake first.
+
+    `predicted` and `confidence` are those of the run that was surest of its mistake;
+    `wrong` of `of` runs were wrong.
+    """
+    found: dict[int, Mistake] = {}
+    for run in runs:
+        predicted, confidence = run.predictions()
+        for i in np.flatnonzero(predicted != labels[: len(predicted)]):
+            index, sure = int(i), float(confidence[i])
+            old = found.get(index)
+            wrong = 1 + (old.wrong if old else 0)
+            if old is not None and old.confidence >= sure:
+                answer, sure = old.predicted, old.confidence
+            else:
+                answer = int(predicted[i])
+            given = int(labels[index])
+            doubtful = (
+                run.record["dataset"]["fingerprint"] == MNIST_FINGERPRINT
+                and index in DOUBTFUL
+            )
+            found[index] = Mistake(
+                index, given, answer, sure, wrong, len(runs), doubtful
+            )
+    return sorted(found.values(), key=lambda mistake: -mistake.confidence)

@@ -1,0 +1,61 @@
+"""Draw digits, learning curves, weights, scores and errors; knows nothing about Keras.
+
+A function that draws one panel takes `ax=None`, draws only there and returns it. One
+that needs several panels returns its figure. None of them shows or saves. Each gives
+its figure an alternative text.
+"""
+
+from mnistlab.plots.curves import learning_curve, learning_curves, plt_dynamic
+from mnistlab.plots.errors import (
+    agreement,
+    confusion,
+    errors_by_digit,
+    reliability,
+    share_wrong,
+)
+from mnistlab.plots.images import (
+    digit,
+    digit_grid,
+    error_gallery,
+    label_counts,
+    normalizations,
+)
+from mnistlab.plots.look import alt_text, describe_figures
+from mnistlab.plots.scores import (
+    QUANTITIES,
+    accuracies,
+    accuracy_against,
+    costs,
+    gaps,
+    pair_differences,
+)
+from mnistlab.plots.verdicts import conclusion
+from mnistlab.plots.weights import feature_maps, filters, weight_violins
+
+__all__ = [
+    "QUANTITIES",
+    "accuracies",
+    "accuracy_against",
+    "agreement",
+    "alt_text",
+    "conclusion",
+    "confusion",
+    "costs",
+    "describe_figures",
+    "digit",
+    "digit_grid",
+    "error_gallery",
+    "errors_by_digit",
+    "feature_maps",
+    "filters",
+    "gaps",
+    "label_counts",
+    "learning_curve",
+    "learning_curves",
+    "normalizations",
+    "pair_differences",
+    "plt_dynamic",
+    "reliability",
+    "share_wrong",
+    "weight_violins",
+]

@@ -1,0 +1,177 @@
+"""Draw learning curves: 2019's, and bands over seeds."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mnistlab import reported
+from mnistlab.comparison import by_model
+from mnistlab.models.experiment import Experiment
+from mnistlab.plots.look import colour, describe, marker, nothing, panel, short
+from mnistlab.runs import Run
+
+# 2019's colours.
+VALIDATION, TRAIN = "b", "r"
+
+
+def plt_dynamic(
+    x: Sequence[float],
+    vy: Sequence[float],
+    ty: Sequence[float],
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw 2019's loss curve: validation blue, training red, over epochs.
+
+    Args:
+        x: epochs, from 1.
+        vy: validation loss of each epoch.
+        ty: training loss of each epoch.
+        ax: where to draw; None makes a figure.
+
+    Returns:
+        The axes drawn on.
+
+    >>> ax = plt_dynamic([1, 2], [0.3, 0.2], [0.5, 0.3])
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['Validation Loss', 'Train Loss']
+    >>> plt.close(ax.figure)
+    """
+    ax = panel(ax)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("Categorical Crossentropy Loss")
+    # One epoch is a point, which a line alone would not show.
+    point = "o" if len(x) == 1 else None
+    ax.plot(x, vy, VALIDATION, marker=point, label="Validation Loss")
+    ax.plot(x, ty, TRAIN, marker=point, label="Train Loss")
+    if len(x) == 1:
+        ax.set_xticks(list(x))
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(visible=True)
+    ax.legend()
+    return ax
+
+
+def runs_of(experiment: Experiment, runs: Sequence[Run]) -> list[Run]:
+    """The runs of one experiment, by seed.
+
+    Raises:
+        ValueError: there is none.
+    """
+    own = sorted((r for r in runs if r.name == experiment.name), key=lambda r: r.seed)
+    if not own:
+        raise ValueError(f"no run of {experiment.name} among the {len(runs)} given")
+    return own
+
+
+def learning_curve(
+    experiment: Experiment, runs: Sequence[Run], ax: Axes | None = None
+) -> Axes:
+    """Draw an experiment's loss curve as 2019 did, with 2019's where it compares.
+
+    The lowest seed is drawn in full, other seeds thin. The loss is the one that was
+    minimised, so it includes an L2 penalty. 2019's epochs are dashed, with markers
+    where they are too sparse for a line, and only beside runs of the whole recipe.
+    """
+    ax = panel(ax)
+    first, *others = runs_of(experiment, runs)
+    for run in others:
+        for name, line in (("val_loss", VALIDATION), ("loss", TRAIN)):
+            ax.plot(*_series(run, name), line, alpha=0.3, linewidth=1)
+    epochs, validation = _series(first, "val_loss")
+    training = _series(first, "loss")[1]
+    plt_dynamic(epochs, validation, training, ax)
+    if first.compares_with_2019:
+        _add_2019(first, ax)
+    final = reported.finals().get(experiment.name)
+    if final is not None and final.letter == "D":
+        ax.figure.set_facecolor("yellow")  # as D did
+    where = "validation" if first.record["protocol"] == "holdout" else "test"
+    seeds = f", {len(others) + 1} seeds" if others else f", seed {first.seed}"
+    ax.set_title(f"{experiment.name}: loss per epoch on training and {where}{seeds}")
+    describe(
+        ax,
+        f"Loss of {experiment.name} over {len(epochs)} epochs: on {where} images from "
+        f"{validation[0]:.3f} to {validation[-1]:.3f}, in training from "
+        f"{training[0]:.3f} to {training[-1]:.3f}.",
+    )
+    return ax
+
+
+def _add_2019(run: Run, ax: Axes) -> None:
+    for name, line, label in (
+        ("val_loss", VALIDATION, "2019, validation"),
+        ("loss", TRAIN, "2019, train"),
+    ):
+        known = [
+            (row["epoch"], row[name])
+            for row in reported.history(run.name)
+            if row[name] is not None
+        ]
+        if known:
+            style = dict(linestyle="--", marker="x", alpha=0.6)
+            if len(known) < run.record["epochs"]:
+                style["linestyle"] = ""
+            ax.plot(*zip(*known, strict=True), color=line, label=label, **style)
+    ax.legend()
+
+
+def _series(run: Run, name: str) -> tuple[list[int], list[float]]:
+    return [e["epoch"] for e in run.history], [e[name] for e in run.history]
+
+
+def learning_curves(runs: Sequence[Run]) -> Figure:
+    """Draw each model's error on held-out images over epochs, a panel a family.
+
+    A line is the median over seeds, a band reaches from the lowest to the highest; a
+    model with one seed has no band.
+    """
+    models = by_model(runs)
+    if not models:
+        return nothing(None).figure
+    families = list(dict.fromkeys(name.partition("_")[0] for name in models))
+    figure, axes = plt.subplots(
+        len(families), figsize=(9, 3.4 * len(families)), squeeze=False
+    )
+    bands = 0
+    for ax, family in zip(axes.flat, families, strict=True):
+        members = [name for name in models if name.partition("_")[0] == family]
+        for name in members:
+            bands += _error_band(name, models[name], ax)
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("{x:g}")
+        ax.tick_params(axis="y", which="minor", labelsize=7)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("error (%), log scale")
+        ax.set_title(f"{family}: how the error falls")
+        ax.grid(alpha=0.4, which="both")
+        ax.legend(ncols=2, fontsize=8)
+    figure.tight_layout()
+    missing = len(models) - bands
+    describe(
+        figure,
+        f"Error on held-out images over epochs of {len(models)} models in "
+        f"{len(families)} families, lower is better; {missing} models have one seed "
+        "and no band.",
+    )
+    return figure
+
+
+def _error_band(name: str, runs: Sequence[Run], ax: Axes) -> bool:
+    """Draw one model's line, and its band if there are several seeds."""
+    epochs = [entry["epoch"] for entry in runs[0].history]
+    errors = 100 * np.array([[1 - e["val_accuracy"] for e in r.history] for r in runs])
+    errors = np.maximum(errors, 1e-3)  # no error at all has no logarithm
+    label = f"{short(name)}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    style = {"color": colour(name), "marker": marker(name), "markersize": 4}
+    ax.plot(epochs, np.median(errors, axis=0), label=label, **style)
+    if len(runs) > 1:
+        bounds = errors.min(axis=0), errors.max(axis=0)
+        ax.fill_between(epochs, *bounds, color=colour(name), alpha=0.2, linewidth=0)
+    return len(runs) > 1

@@ -1,0 +1,157 @@
+"""Draw digits: the data, what normalisation makes of it, and errors."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mnistlab.comparison import mistakes
+from mnistlab.models.layers import divide_by_255, l2_normalize
+from mnistlab.plots.look import describe, nothing, panel
+from mnistlab.runs import Run
+from mnistlab.train import normalized
+
+
+def digit(image: np.ndarray, label: int, ax: Axes | None = None) -> Axes:
+    """Draw one digit, uint8 (28, 28), titled with its label, as 2019's B did."""
+    ax = panel(ax, 3, 3)
+    ax.imshow(image, cmap="gray")
+    ax.set_title(f"Label: {label}")
+    ax.set_axis_off()
+    describe(ax, f"The first training image, white on black: a handwritten {label}.")
+    return ax
+
+
+def digit_grid(
+    images: np.ndarray, labels: np.ndarray, *, rows: int = 4, columns: int = 10
+) -> Figure:
+    """Draw the first images (n, 28, 28) with their labels (n,) above them."""
+    figure, axes = plt.subplots(rows, columns, figsize=(columns, rows * 1.25))
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, image, label in zip(axes.flat, images, labels, strict=False):
+        ax.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+        ax.set_title(int(label), fontsize=9)
+    figure.suptitle("The first training images and their labels")
+    figure.tight_layout()
+    first = ", ".join(str(label) for label in labels[:10])
+    describe(
+        figure,
+        f"{rows} rows of {columns} handwritten digits, each with its label above it; "
+        f"the first are {first}.",
+    )
+    return figure
+
+
+def label_counts(
+    y_train: np.ndarray, y_test: np.ndarray, ax: Axes | None = None
+) -> Axes:
+    """Draw how often each digit occurs, in percent of its part."""
+    ax = panel(ax, 7, 3.5)
+    shares = [
+        100 * np.bincount(labels, minlength=10) / len(labels)
+        for labels in (y_train, y_test)
+    ]
+    for share, name, shift, fill in zip(
+        shares, ("training", "test"), (-0.2, 0.2), ("#0173b2", "#de8f05"), strict=True
+    ):
+        positions = np.arange(10) + shift
+        ax.bar(positions, share, width=0.4, label=f"{name} images", color=fill)
+    ax.set_xticks(range(10))
+    ax.set_xlabel("digit")
+    ax.set_ylabel("share of images (%)")
+    ax.set_title("Each digit is about a tenth of the images")
+    ax.legend(ncols=2, loc="lower center")
+    low, high = np.min(shares), np.max(shares)
+    describe(
+        ax,
+        f"Bars for the digits 0 to 9: each is between {low:.1f} and {high:.1f} % of "
+        "the training images and of the test images.",
+    )
+    return ax
+
+
+def normalizations(image: np.ndarray) -> Figure:
+    """Draw one image, uint8 (28, 28), as each normalization hands it to a model."""
+    ways = {
+        "divide_by_255": divide_by_255,
+        "rows of unit length": l2_normalize(axis=2),
+        "columns of unit length": l2_normalize(axis=1),
+        "single pixels": l2_normalize(axis=3),
+    }
+    figure, axes = plt.subplots(1, len(ways), figsize=(11, 3.2))
+    for ax, (name, normalization) in zip(axes, ways.items(), strict=True):
+        ax.imshow(normalized(image[np.newaxis], normalization)[0, ..., 0], cmap="gray")
+        ax.set_title(name, fontsize=10)
+        ax.set_axis_off()
+    figure.suptitle("The same image after each normalization")
+    figure.tight_layout()
+    describe(
+        figure,
+        "One digit four times: with its grey levels; with rows of unit length, where "
+        "thin strokes are as bright as thick ones; with columns of unit length; and "
+        "with single pixels of unit length, which is black and white.",
+    )
+    return figure
+
+
+def error_gallery(
+    runs: Sequence[Run],
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    *,
+    rows: int = 4,
+    columns: int = 8,
+) -> Figure:
+    """Draw the test images that some run got wrong, the surest mistake first.
+
+    Each says what it was given as and taken for, how sure the surest wrong run was,
+    and in how many of the runs it was wrong. A star marks a doubtful label.
+
+    Args:
+        runs: any runs on these test images.
+        x_test: the test images, uint8 (n, 28, 28).
+        y_test: their labels, uint8 (n,).
+        rows: how many rows at most.
+        columns: how many images in a row.
+    """
+    found = mistakes(runs, y_test)
+    if not found:
+        why = "No run got any test image wrong." if runs else "There are no runs yet."
+        return nothing(None, why).figure
+    shown = found[: rows * columns]
+    rows = -(-len(shown) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.5 * columns, 1.95 * rows + 0.6), squeeze=False
+    )
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, mistake in zip(axes.flat, shown, strict=False):
+        ax.imshow(x_test[mistake.index], cmap="gray_r", vmin=0, vmax=255)
+        star = "*" if mistake.doubtful else ""
+        ax.set_title(
+            f"{mistake.given}{star} → {mistake.predicted}\n"
+            f"{100 * mistake.confidence:.1f} % sure\n"
+            f"wrong in {mistake.wrong} of {mistake.of}",
+            fontsize=8,
+            color="#a03000" if mistake.doubtful else "black",
+        )
+    doubtful = sum(mistake.doubtful for mistake in found)
+    note = f"; * marks a doubtful label ({doubtful} of them)" if doubtful else ""
+    figure.suptitle(
+        f"The surest mistakes: {len(shown)} of {len(found)} images that some run got "
+        f"wrong{note}",
+        fontsize=11,
+    )
+    figure.tight_layout()
+    first = shown[0]
+    describe(
+        figure,
+        f"{len(shown)} of {len(found)} misread test images, the surest mistake first: "
+        f"a {first.given} taken for a {first.predicted} with "
+        f"{100 * first.confidence:.0f} % confidence. {doubtful} of all labels are "
+        "doubtful.",
+    )
+    return figure

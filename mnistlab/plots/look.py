@@ -1,0 +1,93 @@
+"""What all figures share: a model's colour, a family's marker, alternative texts."""
+
+import matplotlib.pyplot as plt
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mnistlab.models import CONTROLS, FAMILIES
+
+# Okabe and Ito's colours as seaborn has them can be told apart by colour-blind eyes.
+# Within a family each model has its own; families differ in their marker.
+PALETTE = seaborn.color_palette("colorblind")
+MARKERS = dict(zip(FAMILIES, "oDs^v", strict=True))
+_ORDER = {
+    experiment.name: i
+    for family in (*FAMILIES.values(), CONTROLS)
+    for i, experiment in enumerate(family)
+}
+
+
+def colour(name: str) -> tuple[float, float, float]:
+    """A model's colour, the same in every figure of every page."""
+    return PALETTE[_ORDER.get(name, len(PALETTE) - 3) % len(PALETTE)]
+
+
+def marker(name: str) -> str:
+    """The marker of a model's family."""
+    return MARKERS.get(name.partition("_")[0], "X")
+
+
+def short(name: str) -> str:
+    """A model's name without its family, as `B21`."""
+    return name.partition("_")[2].upper().replace("_", " ") or name
+
+
+def family_handles(names: list[str]) -> list[Line2D]:
+    """A legend's entries for the families of some models."""
+    families = {name.partition("_")[0] for name in names}
+    return [
+        Line2D([], [], color="0.3", linestyle="", marker=marker(family), label=family)
+        for family in sorted(families, key=[*MARKERS, *families].index)
+    ]
+
+
+def panel(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
+    """The axes given, or those of a new figure."""
+    return plt.subplots(figsize=(width, height))[1] if ax is None else ax
+
+
+def nothing(ax: Axes | None, why: str = "There are no runs to show here.") -> Axes:
+    """An empty panel that says why it is empty."""
+    ax = panel(ax, 7, 0.8)
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, why, ha="center", va="center", wrap=True)
+    describe(ax, why)
+    return ax
+
+
+def describe(drawn: Axes | Figure, text: str) -> None:
+    """Give a figure its alternative text: what someone who cannot see it must know."""
+    drawn.figure.set_label(text)
+
+
+def alt_text(figure: Figure) -> str:
+    """A figure's alternative text; without one, its titles and labels."""
+    if figure.get_label():
+        return str(figure.get_label())
+    parts = [figure.get_suptitle()]
+    for ax in figure.axes:
+        parts += [ax.get_title(), ax.get_xlabel(), ax.get_ylabel()]
+    return "; ".join(dict.fromkeys(part for part in parts if part)) or "A figure"
+
+
+def describe_figures() -> None:
+    """Have this notebook's figures carry their alternative text, and be sharp.
+
+    Does nothing outside of a notebook.
+    """
+    from IPython import get_ipython
+    from IPython.core.pylabtools import retina_figure
+
+    shell = get_ipython()
+    formatters = getattr(shell, "display_formatter", None)
+    if formatters is None or "inline" not in plt.get_backend():
+        return
+    plt.switch_backend(plt.get_backend())  # it would set its own formatter later
+
+    def png(figure: Figure):
+        image, size = retina_figure(figure, base64=True)
+        return image, {**size, "alt": alt_text(figure)}
+
+    formatters.formatters["image/png"].for_type(Figure, png)

@@ -1,0 +1,241 @@
+"""Draw scores: accuracies with intervals, prices, gaps, and what pairs differ by."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from mnistlab import comparison, reported, stats
+from mnistlab.claims import FAIR_PAIRS, LEAST_SEEDS, accuracy, gap
+from mnistlab.plots.look import colour, describe, family_handles, marker, nothing
+from mnistlab.plots.look import panel as _panel
+from mnistlab.runs import Run
+
+QUANTITIES = {
+    "params": "parameters",
+    "macs": "multiply-adds per image",
+    "cpu_seconds": "CPU seconds of training",
+}
+
+
+def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
+    """Draw each model's test accuracy, the best on top, with the intervals there are.
+
+    A point is a run. From three seeds on, a thick bar is the 95 % interval of their
+    mean. A thin bar is Wilson's of the lowest seed: what 10,000 other digits might
+    have given. A cross is 2019's figure, only where every run compares with it.
+    """
+    scores = comparison.scores(runs)
+    if not scores:
+        return nothing(ax)
+    names = list(scores)[::-1]
+    ax = _panel(ax, 8, 1.4 + 0.34 * len(names))
+    for y, name in enumerate(names):
+        score = scores[name]
+        ax.hlines(y, *(100 * end for end in score.images), color="0.75", linewidth=1.5)
+        if score.seeds is not None:
+            ends = (100 * end for end in score.seeds)
+            ax.hlines(y, *ends, color=colour(name), linewidth=6, alpha=0.35)
+        points = [100 * accuracy(run) for run in score.runs]
+        ax.scatter(
+            points, [y] * len(points), color=[colour(name)], marker=marker(name),
+            s=26, zorder=3,
+        )  # fmt: skip
+        if all(run.compares_with_2019 for run in score.runs):
+            final = reported.finals().get(name)
+            if final is not None:
+                said = 100 * final.test_accuracy
+                ax.plot(said, y, "kx", markersize=7, markeredgewidth=1.5, zorder=4)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(-0.7, len(names) - 0.3)
+    ax.set_xlabel(
+        "test accuracy (%); thin: 95 % for other images, thick: for the mean of seeds"
+    )
+    ax.grid(axis="x", alpha=0.4)
+    crosses = any(line.get_marker() == "x" for line in ax.lines)
+    handles = family_handles(names)
+    if crosses:
+        handles.append(plt.Line2D([], [], color="k", marker="x", ls="", label="2019"))
+    ax.legend(handles=handles, fontsize=8, loc="best")
+    seeds = {len(score.runs) for score in scores.values()}
+    best = names[-1]
+    lowest = scores[best].images.low
+    rivals = sum(scores[name].images.high > lowest for name in names[:-1])
+    ax.set_title(
+        f"{best} leads; {rivals} of {len(names) - 1} others overlap with its interval"
+        if len(names) > 1
+        else f"Test accuracy of {best}"
+    )
+    describe(
+        ax,
+        f"Test accuracy of {len(names)} models with {min(seeds)} to {max(seeds)} seeds "
+        f"each. The highest mean is {best} with {100 * scores[best].mean:.2f} %, the "
+        f"lowest {names[0]} with {100 * scores[names[0]].mean:.2f} %.",
+    )
+    return ax
+
+
+def accuracy_against(
+    quantity: str, runs: Sequence[Run], ax: Axes | None = None
+) -> Axes:
+    """Draw accuracy against `params`, `macs` or `cpu_seconds`, with the Pareto front.
+
+    A point is a model, at the mean of its seeds; the line joins the models that no
+    other beats in both.
+
+    Raises:
+        ValueError: an unknown quantity.
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(
+            f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}"
+        )
+    if not runs:
+        return nothing(ax)
+    ax = _panel(ax, 9, 6)
+    points = {
+        name: (
+            float(np.mean([run.record[quantity] for run in own])),
+            100 * float(np.mean([accuracy(run) for run in own])),
+        )
+        for name, own in comparison.by_model(runs).items()
+    }
+    for name, (price, value) in points.items():
+        ax.scatter(price, value, color=[colour(name)], marker=marker(name), s=42)
+        ax.annotate(
+            name.partition("_")[2].upper().replace("_", " ") or name,
+            (price, value),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    front = comparison.pareto(points)
+    ax.plot(*zip(*(points[name] for name in front), strict=True), "k--", lw=1, zorder=0)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    )
+    ax.set_xlabel(f"{QUANTITIES[quantity]}, log scale")
+    ax.set_ylabel("test accuracy (%)")
+    ax.grid(alpha=0.4)
+    handles = [*family_handles(list(points)), plt.Line2D([], [], color="k", ls="--",
+               label="nobody is both\ncheaper and better")]  # fmt: skip
+    ax.legend(handles=handles, fontsize=8, loc="lower right")
+    ax.set_title(f"Accuracy for its price in {QUANTITIES[quantity]}")
+    describe(
+        ax,
+        f"Test accuracy against {QUANTITIES[quantity]} of {len(points)} models. On the "
+        f"Pareto front, cheapest first: {', '.join(front)}.",
+    )
+    return ax
+
+
+def costs(runs: Sequence[Run]) -> Figure:
+    """Draw test accuracy against each of parameters, multiply-adds, CPU seconds."""
+    if not runs:
+        return nothing(None).figure
+    figure, axes = plt.subplots(len(QUANTITIES), figsize=(9, 16))
+    texts = []
+    for ax, quantity in zip(axes, QUANTITIES, strict=True):
+        accuracy_against(quantity, runs, ax)
+        texts.append(figure.get_label())
+    figure.tight_layout()
+    describe(figure, " ".join(texts))
+    return figure
+
+
+def gaps(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
+    """Draw training and test cross-entropy of each model, the widest gap on top.
+
+    Both with dropout off and without the L2 penalty, mean over seeds, after the end of
+    training.
+    """
+    if not runs:
+        return nothing(ax)
+    means = {
+        name: tuple(
+            float(np.mean([run.record[part]["cross_entropy"] for run in own]))
+            for part in ("train", "test")
+        )
+        for name, own in comparison.by_model(runs).items()
+    }
+    names = sorted(means, key=lambda name: means[name][1] - means[name][0])
+    ax = _panel(ax, 8, 1.4 + 0.32 * len(names))
+    for y, name in enumerate(names):
+        train, test = means[name]
+        ax.hlines(y, train, test, color=colour(name), linewidth=2)
+    for i, (part, fill) in enumerate((("training", "white"), ("test", "0.15"))):
+        ax.scatter(
+            [means[name][i] for name in names], range(len(names)),
+            color=fill, edgecolor="0.15", zorder=3, s=26, label=f"{part} images",
+        )  # fmt: skip
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(-0.7, len(names) - 0.3)
+    ax.set_xlabel("cross-entropy (nats), dropout off, no penalty")
+    ax.grid(axis="x", alpha=0.4)
+    ax.legend(fontsize=8, loc="lower right")
+    widest = names[-1]
+    width = means[widest][1] - means[widest][0]
+    ax.set_title(f"From training to test: {widest} loses most ({width:.3f})")
+    describe(
+        ax,
+        f"Cross-entropy on training and test images of {len(names)} models. The widest "
+        f"gap, {width:.3f}, is that of {widest}; the narrowest that of {names[0]}.",
+    )
+    return ax
+
+
+def pair_differences(
+    runs: Sequence[Run], pairs: Sequence[tuple[str, str]] = FAIR_PAIRS
+) -> Figure:
+    """Draw what the second of each pair changes: accuracy, and the gap of losses.
+
+    A point is a seed that both have. From three seeds on a bar is the 95 % interval of
+    the mean difference; with fewer there is none.
+    """
+    models = comparison.by_model(runs)
+    shown = [pair for pair in pairs if _shared(models, pair)]
+    if not shown:
+        why = "No pair of models has runs of the same seed here."
+        return nothing(None, why).figure
+    figure, axes = plt.subplots(1, 2, figsize=(11, 1.6 + 0.5 * len(shown)), sharey=True)
+    measures = (
+        ("test accuracy (points)", lambda run: 100 * accuracy(run), "more accurate"),
+        ("gap, test minus training (nats)", gap, "wider gap"),
+    )
+    texts = []
+    for ax, (label, measure, meaning) in zip(axes, measures, strict=True):
+        ax.axvline(0, color="0.4", linewidth=1)
+        for y, pair in enumerate(reversed(shown)):
+            values = _differences(models, pair, measure)
+            ax.scatter(values, [y] * len(values), color=[colour(pair[1])], zorder=3)
+            if len(values) >= LEAST_SEEDS:
+                ends = stats.mean_interval(values)
+                ax.hlines(y, *ends, color=colour(pair[1]), linewidth=6, alpha=0.35)
+            texts.append(f"{pair[1]} {np.mean(values):+.3f} in {label}")
+        ax.set_xlabel(f"change of {label}; right: {meaning}")
+        ax.grid(axis="x", alpha=0.4)
+    axes[0].set_yticks(
+        range(len(shown)),
+        [f"{other} against {plain}" for plain, other in reversed(shown)],
+    )
+    axes[0].set_ylim(-0.6, len(shown) - 0.4)
+    figure.suptitle("What regularisation changes within the pairs of 2019")
+    figure.tight_layout()
+    describe(figure, "Changes within pairs, mean over seeds: " + "; ".join(texts) + ".")
+    return figure
+
+
+def _shared(models: Mapping[str, list[Run]], pair: tuple[str, str]) -> set[int]:
+    """The seeds that both models of a pair have."""
+    one, other = ({run.seed for run in models.get(name, [])} for name in pair)
+    return one & other
+
+
+def _differences(models, pair, measure) -> list[float]:
+    one, other = ({run.seed: run for run in models[name]} for name in pair)
+    seeds = sorted(_shared(models, pair))
+    return [measure(other[seed]) - measure(one[seed]) for seed in seeds]

@@ -1,0 +1,83 @@
+"""Draw what decided a conclusion: each quantity, and the range it must lie in."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mnistlab import claims
+from mnistlab.claims import Claim, Part
+from mnistlab.plots.look import describe, nothing
+from mnistlab.runs import Run
+
+COLOURS = {"supported": "#0173b2", "contradicted": "#d55e00", "undecided": "0.45"}
+
+
+def conclusion(
+    claim: Claim, runs: Sequence[Run], y_test: np.ndarray | None = None
+) -> Figure:
+    """Draw the parts of a conclusion, a panel for each statement.
+
+    A point is a seed, a bar the 95 % interval of the mean from three seeds on, a cross
+    2019's own figure. Green is where the statement says that they lie; blue parts are
+    supported, orange ones contradicted, grey ones undecided.
+    """
+    judged = claims.judge(claim, runs, y_test)
+    statements = {
+        statement: [p for p in judged.parts if p.statement == statement and p.values]
+        for statement in judged.statements
+    }
+    statements = {name: parts for name, parts in statements.items() if parts}
+    if not statements:
+        figure = nothing(None, f"{claim.id}: there is no full run to judge by.").figure
+        plt.close(figure)
+        return figure
+    heights = [1.1 + 0.3 * len(parts) for parts in statements.values()]
+    figure, axes = plt.subplots(
+        len(statements),
+        figsize=(8.5, sum(heights)),
+        height_ratios=heights,
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax, (statement, parts) in zip(axes.flat, statements.items(), strict=True):
+        _statement(ax, statement, parts, judged.statements[statement])
+    said = "; ".join(f"{s}: {v}" for s, v in judged.statements.items())
+    describe(figure, f"What decides {claim.id}, {judged.verdict}. {said}.")
+    plt.close(figure)  # it is displayed where its conclusion is, not at the cell's end
+    return figure
+
+
+def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) -> None:
+    labels = []
+    for y, part in enumerate(reversed(parts)):
+        fill = COLOURS[part.verdict]
+        values = list(part.values.values())
+        ax.scatter(values, [y] * len(values), color=fill, s=24, zorder=3)
+        if part.interval is not None:
+            ax.hlines(y, *part.interval, color=fill, linewidth=6, alpha=0.35)
+        if part.reported is not None:
+            ax.plot(part.reported, y, "kx", zorder=4)
+        labels.append(part.about)
+    ax.set_yticks(range(len(parts)), labels, fontsize=8)
+    ax.set_ylim(-0.6, len(parts) - 0.4)
+    # Both bounds are to be seen, also where all values lie far away from them.
+    bounds = [end for end in (parts[0].low, parts[0].high) if np.isfinite(end)]
+    low, high = ax.get_xlim()
+    low, high = min(low, *bounds), max(high, *bounds)
+    space = 0.05 * (high - low)
+    ax.set_xlim(low - space, high + space)
+    ax.axvspan(
+        max(parts[0].low, low - space),
+        min(parts[0].high, high + space),
+        color="#029e73",
+        alpha=0.15,
+        zorder=0,
+    )
+    ax.set_xlabel(parts[0].quantity, fontsize=9)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.grid(axis="x", alpha=0.4)
+    title = statement[0].upper() + statement[1:]
+    ax.set_title(f"{title}: {verdict}", fontsize=9, loc="left")

@@ -1,0 +1,193 @@
+"""Draw what a network has learned: weights as violins, filters, feature maps."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn
+from matplotlib.figure import Figure
+
+from mnistlab.forward import activations
+from mnistlab.models.experiment import IMAGE_SIDE, Experiment
+from mnistlab.plots.curves import runs_of
+from mnistlab.plots.look import describe, nothing
+from mnistlab.runs import Run
+
+VIOLINS = ("#3b6fd1", "#d1493b", "#e8c233")  # 2019's blue, red, yellow
+
+
+def weight_violins(experiment: Experiment, runs: Sequence[Run]) -> Figure:
+    """Draw the trained weights of every kernel, each named by its layer.
+
+    2019 drew three and called the third "Output Layer", which it was for E1 only.
+    The violins are drawn from the 1,001 quantiles in the run's record.
+    """
+    run = runs_of(experiment, runs)[0]
+    kernels = run.record["kernels"]
+    columns = min(6, len(kernels))
+    rows = math.ceil(len(kernels) / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.9 * columns + 0.6, 3 * rows + 0.4), squeeze=False
+    )
+    for ax in axes.flat[len(kernels) :]:
+        ax.set_axis_off()
+    for i, (ax, kernel) in enumerate(zip(axes.flat, kernels, strict=False)):
+        seaborn.violinplot(
+            y=kernel["quantiles"],
+            color=VIOLINS[i % len(VIOLINS)],
+            cut=0,
+            linewidth=1,
+            ax=ax,
+        )
+        ax.set_title(kernel["name"], fontsize=10)
+        ax.set_xlabel(f"{math.prod(kernel['shape']):,} weights", fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.set_ylabel("weight" if i % columns == 0 else "")
+    figure.suptitle(f"{experiment.name}: trained weights, seed {run.seed}")
+    figure.tight_layout()
+    spread = ", ".join(f"{k['name']} {k['sd']:.3f}" for k in kernels)
+    describe(
+        figure,
+        f"Violins of the trained weights of {experiment.name}, one for each of "
+        f"{len(kernels)} kernels. Standard deviations: {spread}.",
+    )
+    return figure
+
+
+def _mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (height, width, n) side by side in one, with gaps of not-a-number.
+
+    One picture of many is drawn far sooner than many axes with one each.
+    """
+    height, width, count = images.shape
+    rows = math.ceil(count / columns)
+    gap = max(1, width // 8)
+    tiles = np.full((rows * columns, height + gap, width + gap), np.nan)
+    tiles[:count, :height, :width] = images.transpose(2, 0, 1)
+    tiles = tiles.reshape(rows, columns, height + gap, width + gap)
+    joined = tiles.transpose(0, 2, 1, 3).reshape(rows * (height + gap), -1)
+    return joined[:-gap, :-gap]
+
+
+def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
+    """Draw the first kernel of each model, from its record: at most 32 filters.
+
+    Blue is negative, red is positive, on the model's own scale. Of a dense layer each
+    unit's weights are laid out as the image they look at.
+    """
+    columns = 16
+    figure, axes = plt.subplots(
+        len(experiments),
+        figsize=(11, 1.75 * len(experiments)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax, experiment in zip(axes.flat, experiments, strict=True):
+        run = runs_of(experiment, runs)[0]
+        first = run.record["first_kernel"]
+        kernel = np.reshape(first["values"], first["shape"])
+        if kernel.ndim == 2:
+            kernel = kernel.reshape(IMAGE_SIDE, IMAGE_SIDE, -1)
+        else:
+            kernel = kernel[:, :, 0, :]
+        height, width, total = kernel.shape
+        shown = kernel[..., : 2 * columns]
+        limit = np.abs(kernel).max() or 1.0
+        ax.imshow(_mosaic(shown, columns), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        ax.set_axis_off()
+        all_of = math.prod(_kernel_shape(run)) // (height * width)
+        kept = f"{shown.shape[2]} of {all_of}" if all_of > shown.shape[2] else all_of
+        ax.set_title(
+            f"{experiment.name}, {first['name']}: {kept} filters, {height} × {width}; "
+            f"weights from -{limit:.2f} (blue) to {limit:.2f} (red)",
+            fontsize=9,
+        )
+    describe(
+        figure,
+        "The first layer's filters of "
+        + ", ".join(experiment.name for experiment in experiments)
+        + ": small patches of negative weights in blue and positive ones in red.",
+    )
+    return figure
+
+
+def _kernel_shape(run: Run) -> list[int]:
+    """The whole shape of the first kernel; of a dense one not all is in the record."""
+    return run.record["kernels"][0]["shape"]
+
+
+def feature_maps(
+    experiments: Sequence[Experiment],
+    runs: Sequence[Run],
+    image: np.ndarray,
+    *,
+    columns: int = 12,
+) -> Figure:
+    """Draw what the convolutions of each model make of one digit, the strongest maps.
+
+    Of a deep model the first, the middle and the last convolution are drawn.
+
+    Args:
+        experiments: models with convolutions; others are left out.
+        runs: their runs, of which the lowest seed is drawn. Runs without weights
+            (committed ones) are left out, and said to be.
+        image: uint8 (28, 28).
+        columns: how many maps of a layer.
+    """
+    found, without = [], []
+    for experiment in experiments:
+        if not experiment.spatial:
+            continue
+        run = runs_of(experiment, runs)[0]
+        try:
+            found.append((experiment, activations(experiment, run.weights(), image)))
+        except FileNotFoundError:
+            without.append(experiment.name)
+    if not found:
+        why = (
+            f"No weights are kept of {', '.join(without)}: committed runs have none."
+            if without
+            else "Feature maps are those of convolutions; these models have none."
+        )
+        return nothing(None, why).figure
+    layers = []
+    for experiment, made in found:
+        convs = [name for name in made if name.startswith("conv_")]
+        if len(convs) > 3:
+            convs = [convs[0], convs[len(convs) // 2], convs[-1]]
+        layers += [(experiment.name, name, made[name]) for name in convs]
+    figure, axes = plt.subplots(
+        len(layers) + 1,
+        figsize=(11, 0.85 * (len(layers) + 1)),
+        squeeze=False,
+    )
+    rows = [("the image", image[..., np.newaxis], "gray_r")] + [
+        (f"{model}\n{name}: {maps.shape[2]} maps\nof {maps.shape[0]} × "
+         f"{maps.shape[1]}", maps, "magma")
+        for model, name, maps in layers
+    ]  # fmt: skip
+    for ax, (text, maps, colours) in zip(axes.flat, rows, strict=True):
+        strongest = np.argsort(maps.sum(axis=(0, 1)))[::-1][:columns]
+        shown = np.full((*maps.shape[:2], columns), np.nan)
+        shown[..., : len(strongest)] = maps[..., strongest]
+        ax.imshow(_mosaic(shown, columns), cmap=colours, vmin=0, vmax=maps.max() or 1)
+        ax.set_axis_off()
+        ax.text(
+            -0.01, 0.5, text, ha="right", va="center", fontsize=7,
+            transform=ax.transAxes,
+        )  # fmt: skip
+    note = f" (no weights are kept of {', '.join(without)})" if without else ""
+    figure.suptitle(
+        f"What each convolution sees in one digit: its strongest maps{note}",
+        fontsize=11,
+    )
+    top = 1 - 0.45 / (0.85 * len(rows))
+    figure.subplots_adjust(left=0.14, right=0.99, bottom=0.01, top=top, hspace=0.08)
+    describe(
+        figure,
+        f"One digit, and below it the strongest feature maps of {len(layers)} "
+        "convolutions: the first find edges of the strokes, the later ones are coarser "
+        "and answer to larger shapes.",
+    )
+    return figure

@@ -1,0 +1,43 @@
+"""The tables: architectures, scores, 2019's own and ours beside them, verdicts.
+
+Each returns a `Table`, or what 2019 used (`PrettyTable`, `DataFrame`).
+"""
+
+from mnistlab.tables.architectures import definition, sizes, summary
+from mnistlab.tables.as_2019 import (
+    as_2019,
+    beside_2019,
+    reported_2019,
+    table_a,
+    table_b,
+    table_c,
+    table_d,
+)
+from mnistlab.tables.base import Table, amount, record_link
+from mnistlab.tables.contradictions import contradictions
+from mnistlab.tables.scores import leader_board, missing, pairs, scores
+from mnistlab.tables.verdicts import conclusion, conclusions, normalizations
+
+__all__ = [
+    "Table",
+    "amount",
+    "as_2019",
+    "beside_2019",
+    "conclusion",
+    "conclusions",
+    "contradictions",
+    "definition",
+    "leader_board",
+    "missing",
+    "normalizations",
+    "pairs",
+    "record_link",
+    "reported_2019",
+    "scores",
+    "sizes",
+    "summary",
+    "table_a",
+    "table_b",
+    "table_c",
+    "table_d",
+]

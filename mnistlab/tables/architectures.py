@@ -1,0 +1,116 @@
+"""Tables of architectures, computed from their values: layers, sizes, source."""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+from IPython.display import Markdown
+
+from mnistlab.models.experiment import Experiment
+from mnistlab.models.sizes import layer_sizes
+from mnistlab.tables.base import Table
+
+
+def convolutions(experiment: Experiment) -> list[dict]:
+    """The settings of an experiment's convolutions."""
+    return [layer.settings for layer in experiment.layers if layer.kind == "Conv2D"]
+
+
+def filters(experiment: Experiment) -> str:
+    """Filters and kernels, as `32, 64 (3x3)`; kernels are named where they change."""
+    parts = []
+    convs = convolutions(experiment)
+    for conv, following in zip(convs, [*convs[1:], None], strict=True):
+        kernel = conv["kernel_size"]
+        last_of_size = following is None or following["kernel_size"] != kernel
+        size = f" ({kernel[0]}x{kernel[1]})" if last_of_size else ""
+        parts.append(f"{conv['filters']}{size}")
+    return ", ".join(parts)
+
+
+def distinct(values: Iterable[object]) -> str:
+    """Each value once, in order, or `-`."""
+    return ", ".join(dict.fromkeys(map(str, values))) or "-"
+
+
+def dropout_rates(experiment: Experiment) -> list[float]:
+    """The rates of an experiment's dropout layers."""
+    return [x.settings["rate"] for x in experiment.layers if x.kind == "Dropout"]
+
+
+def has_batchnorm(experiment: Experiment) -> bool:
+    """Whether an experiment has a batch normalization."""
+    return any(layer.kind == "BatchNormalization" for layer in experiment.layers)
+
+
+def regularization(experiment: Experiment) -> str:
+    """The kernel penalties of an experiment, such as `L2(1e-05)`, or `-`."""
+    penalties = [
+        penalty
+        for layer in experiment.layers
+        if (penalty := layer.settings.get("kernel_regularizer")) is not None
+    ]
+    return distinct(f"{kind}({dict(config)['l2']:g})" for kind, config in penalties)
+
+
+def sizes(experiments: Sequence[Experiment]) -> Table:
+    """Layers, parameters and multiply-adds of each experiment."""
+    rows = []
+    for experiment in experiments:
+        layers = layer_sizes(experiment)
+        rows.append(
+            {
+                "model": experiment.name,
+                "convolutions": len(convolutions(experiment)),
+                "layers": len(layers),
+                "parameters": f"{sum(x.params for x in layers):,}",
+                "trained": f"{sum(x.trainable_params for x in layers):,}",
+                "multiply-adds": f"{sum(x.macs for x in layers):,}",
+                "optimizer": experiment.recipe.optimizer.kind,
+                "batch size": experiment.recipe.batch_size,
+                "epochs": experiment.recipe.epochs,
+            }
+        )
+    return Table(
+        pd.DataFrame(rows),
+        "Multiply-adds are those of one image's way through the network.",
+    )
+
+
+def summary(experiment: Experiment) -> Table:
+    """A model's layers, output shapes and parameters, as `model.summary()` has them."""
+    layers = layer_sizes(experiment)
+    frame = pd.DataFrame(
+        [
+            {
+                "layer": layer.name,
+                "type": layer.kind,
+                "output shape": str((None, *layer.output_shape)),
+                "parameters": f"{layer.params:,}",
+            }
+            for layer in layers
+        ]
+    )
+    total = sum(layer.params for layer in layers)
+    trained = sum(layer.trainable_params for layer in layers)
+    return Table(
+        frame,
+        f"{experiment.name}: {total:,} parameters, {trained:,} of them trained, "
+        f"{total - trained:,} not.",
+    )
+
+
+def definition(experiment: Experiment) -> Markdown:
+    """The source of an experiment, as it stands in its family's module."""
+    module = importlib.import_module(
+        f"mnistlab.models.{experiment.name.partition('_')[0]}"
+    )
+    source = inspect.getsource(module)
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == experiment.name:
+            lines = source.splitlines()[node.lineno - 1 : node.end_lineno]
+            code = "\n".join(lines).replace("  # fmt: skip", "")
+            return Markdown(f"**{experiment.name}**\n\n```python\n{code}\n```")
+    raise ValueError(f"{experiment.name} is not defined in {module.__name__}")

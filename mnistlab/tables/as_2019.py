@@ -1,0 +1,234 @@
+"""The tables of 2019, computed, and what 2019 printed beside today's runs.
+
+Every cell is computed from an experiment and its run, so a table cannot contradict
+the code, as 2019's did.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from IPython.display import HTML
+from prettytable import PrettyTable
+
+from mnistlab import reported
+from mnistlab.claims import LEAST_SEEDS, SINGLE, comparable, reproduction
+from mnistlab.models.experiment import Experiment
+from mnistlab.runs import Run
+from mnistlab.tables.architectures import (
+    convolutions,
+    distinct,
+    dropout_rates,
+    filters,
+    has_batchnorm,
+    regularization,
+)
+from mnistlab.tables.base import Table, percent, record_links
+
+
+def _of_letter(letter: str, runs: Sequence[Run]) -> list[Run]:
+    """The runs of the models of one 2019 notebook."""
+    finals = reported.finals()
+    return [r for r in runs if r.name in finals and finals[r.name].letter == letter]
+
+
+def table_a(runs: Sequence[Run]) -> PrettyTable:
+    """2019's table of A, computed: PrettyTable."""
+    table = PrettyTable()
+    table.field_names = [
+        "model", "kernels", "pooling", "dropout", "batch normalisation", "optimizer",
+        "training accuracy", "test accuracy",
+    ]  # fmt: skip
+    for run in _of_letter("A", runs):
+        experiment = run.experiment
+        pools = [x.settings for x in experiment.layers if x.kind == "MaxPooling2D"]
+        table.add_row(
+            [
+                run.name,
+                filters(experiment),
+                distinct(f"{p['pool_size'][0]}x{p['pool_size'][1]}" for p in pools),
+                distinct(dropout_rates(experiment)),
+                "yes" if has_batchnorm(experiment) else "no",
+                experiment.recipe.optimizer.kind,
+                f"{run.history[-1]['accuracy']:.4f}",
+                f"{run.record['test']['accuracy']:.4f}",
+            ]
+        )
+    return table
+
+
+def table_b(runs: Sequence[Run]) -> pd.DataFrame:
+    """2019's table of B, computed: a row a run, its model the index."""
+    rows = {}
+    for run in _of_letter("B", runs):
+        experiment = run.experiment
+        convs = convolutions(experiment)
+        rows[run.name if run.seed == 0 else f"{run.name}, seed {run.seed}"] = {
+            "#ConvNets": len(convs),
+            "#Kernels/Filters": filters(experiment),
+            "Padding": distinct(conv["padding"] for conv in convs),
+            "Stride": distinct("x".join(map(str, c["strides"])) for c in convs),
+            "Dropout": bool(dropout_rates(experiment)),
+            "BatchNormalization": has_batchnorm(experiment),
+            "Regularization": regularization(experiment),
+            "TRAIN_LOSS": round(run.history[-1]["loss"], 5),
+            "TEST_LOSS": round(run.record["test"]["loss"], 5),
+            "TRAIN_ACC": round(run.history[-1]["accuracy"], 5),
+            "TEST_ACC": round(run.record["test"]["accuracy"], 5),
+        }
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    return frame.rename_axis("model")
+
+
+def table_c(runs: Sequence[Run]) -> pd.DataFrame:
+    """2019's table of C, computed: a row a run, its model the index."""
+    rows = {}
+    for run in _of_letter("C", runs):
+        experiment = run.experiment
+        rows[run.name if run.seed == 0 else f"{run.name}, seed {run.seed}"] = {
+            "filters per layer": filters(experiment),
+            "conv layers": len(convolutions(experiment)),
+            "test accuracy": round(run.record["test"]["accuracy"], 4),
+            "test score": round(run.record["test"]["loss"], 6),
+            "dropout": distinct(dropout_rates(experiment)),
+            "batch normalisation": has_batchnorm(experiment),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+
+def table_d(runs: Sequence[Run]) -> PrettyTable:
+    """2019's table of D, computed: PrettyTable. Time is that of training alone."""
+    table = PrettyTable()
+    table.field_names = ["model", "training accuracy", "test accuracy", "time taken"]
+    for run in _of_letter("D", runs):
+        minutes, seconds = divmod(round(run.record["seconds"]), 60)
+        hours, minutes = divmod(minutes, 60)
+        table.add_row(
+            [
+                run.name,
+                f"{run.history[-1]['accuracy']:.4f}",
+                f"{run.record['test']['accuracy']:.4f}",
+                f"{hours}:{minutes:02}:{seconds:02}",
+            ]
+        )
+    return table
+
+
+def as_2019(runs: Sequence[Run]) -> HTML:
+    """2019's own tables, filled from these runs: those of them that have a row."""
+    parts = []
+    for letter, table in (
+        ("A", table_a),
+        ("B", table_b),
+        ("C", table_c),
+        ("D", table_d),
+    ):
+        if _of_letter(letter, runs):
+            parts.append(f"<p><strong>Table of {letter}</strong></p>")
+            with pd.option_context("display.max_colwidth", None):
+                parts.append(table(runs)._repr_html_())
+    if not runs:
+        return HTML("<p>There are no runs to show here.</p>")
+    return HTML("".join(parts) or "<p>2019 made no table of these models.</p>")
+
+
+def reported_2019(experiments: Sequence[Experiment]) -> Table:
+    """What 2019 printed for these experiments, without anything of today."""
+    finals = [reported.finals()[e.name] for e in experiments if _is_of_2019(e)]
+    rows = [
+        {
+            "model": final.name,
+            "training accuracy (%)": _maybe_percent(final.train_accuracy),
+            "test accuracy (%)": percent(final.test_accuracy),
+            "test loss": f"{final.test_loss:.4f}",
+            "time": final.time,
+        }
+        for final in finals
+    ]
+    frame = pd.DataFrame(rows)
+    if not any(row["time"] for row in rows):
+        frame = frame.drop(columns="time", errors="ignore")
+    return Table(frame, "2019: one run each, validated on the test set.")
+
+
+def _is_of_2019(experiment: Experiment) -> bool:
+    return experiment.name in reported.finals()
+
+
+def _maybe_percent(value: float | None) -> str:
+    return "not printed" if value is None else percent(value)
+
+
+def beside_2019(
+    experiments: Sequence[Experiment],
+    runs: Sequence[Run],
+    evidence: Sequence[Run] = (),
+) -> Table:
+    """2019's test accuracy beside ours, with the verdict on its reproduction.
+
+    Only runs of the whole 2019 recipe on all of MNIST count; for a model without one,
+    the row says so. See `mnistlab.claims.reproduction` for the rule.
+    """
+    known = [run for run in [*evidence, *runs] if run.compares_with_2019]
+    found = comparable(known)
+    rows = []
+    for experiment in experiments:
+        if not _is_of_2019(experiment):
+            continue
+        verdict = reproduction(experiment.name, known)
+        own = list(found.get(experiment.name, {}).values())
+        row = {
+            "model": experiment.name,
+            "2019 (%)": percent(verdict.reported),
+            "ours (%)": "",
+            "runs": len(own),
+            "difference (points)": "",
+            "95 % for one more run (%)": "",
+            "verdict": verdict.verdict,
+        }
+        if own:
+            mean = sum(verdict.accuracies) / len(own)
+            row["ours (%)"] = percent(mean)
+            difference = f"{100 * (mean - verdict.reported):+.2f}"
+            if verdict.verdict == SINGLE:
+                first = 100 * (verdict.accuracies[0] - verdict.reported)
+                low, high = (f"{100 * end:+.2f}" for end in verdict.interval)
+                difference = f"{first:+.2f} ({low} to {high})"
+            else:
+                low, high = (percent(end) for end in verdict.interval)
+                row["95 % for one more run (%)"] = f"{low} to {high}"
+            row["difference (points)"] = difference
+            row["from"] = _origin(own)
+            row["records by seed"] = record_links(own)
+        rows.append(row)
+    return Table(pd.DataFrame(rows).fillna(""), _why_not(runs, rows))
+
+
+def _origin(runs: Sequence[Run]) -> str:
+    """Where runs come from: this build, or the commits of the evidence."""
+    origins = {
+        "this build"
+        if run.status != "evidence"
+        else f"commit {run.record['commit'][:8]}, {run.record['finished'][:10]}"
+        for run in runs
+    }
+    return "; ".join(sorted(origins))
+
+
+def _why_not(runs: Sequence[Run], rows: Sequence[dict[str, object]]) -> str:
+    text = (
+        "2019 is one run each, of the same recipe on all of MNIST, as ours are. It is "
+        "reproduced if it lies where one more run of ours would, with 95 %; of 28 "
+        "true reproductions one or two fall outside by chance."
+    )
+    if any(row["verdict"] == SINGLE for row in rows):
+        text += (
+            f" Fewer than {LEAST_SEEDS} runs are no basis for a verdict: the first "
+            "one's difference is shown, with the 95 % interval that test images alone "
+            "leave."
+        )
+    if not all(run.compares_with_2019 for run in runs):
+        text += (
+            " This build's own runs are not among them: only the whole recipe on all "
+            "of MNIST under the protocol replicate compares (--profile full)."
+        )
+    return text

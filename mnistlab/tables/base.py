@@ -1,0 +1,63 @@
+"""What every table is made of: its HTML, links to records, and percent."""
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mnistlab.runs import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A data frame with a caption, shown as HTML whose cells may hold links.
+
+    `prose` says that its cells hold sentences, which are set flush left.
+    """
+
+    frame: pd.DataFrame
+    caption: str = ""
+    prose: bool = False
+
+    def _repr_html_(self) -> str:
+        caption = f"<p><em>{self.caption}</em></p>" if self.caption else ""
+        if self.frame.empty:
+            return caption
+        with pd.option_context("display.max_colwidth", None):
+            body = self.frame.to_html(
+                escape=False,
+                index=False,
+                na_rep="",
+                border=0,
+                classes="prose" if self.prose else "figures",
+            )
+        return body + caption
+
+
+def record_links(runs: Sequence[Run]) -> str:
+    """Links to several records, each named by its seed."""
+    return ", ".join(record_link(run, str(run.seed)) for run in runs)
+
+
+def record_link(run: Run, text: str = "") -> str:
+    """A link to a run's record, relative to the page that is being made."""
+    here = os.environ.get("MNISTLAB_PAGE_FOLDER", os.getcwd())
+    path = os.path.relpath(run.folder / "run.json", here)
+    return f'<a href="{html.escape(path)}">{text or run.key16[:8]}</a>'
+
+
+def percent(value: float) -> str:
+    """A fraction as percent with two decimals."""
+    return f"{100 * value:.2f}"
+
+
+def amount(runs: Sequence[Run]) -> str:
+    """What runs were trained on: data, how much of it, protocol, backend."""
+    kinds = {
+        f"{html.escape(r['dataset']['name'])}, {r['train_size']:,} training and "
+        f"{r['test_size']:,} test images, protocol {r['protocol']}, {r['backend']}"
+        for r in (run.record for run in runs)
+    }
+    return "; ".join(sorted(kinds)) + "."
