@@ -38,13 +38,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """A conclusion of 2019: where it stands, what it says, how it is to be tested."""
+    """A conclusion of 2019: where it stands, and what it says."""
 
     id: str
     source: str
-    models: tuple[str, ...]
     sentence: str
-    test: str
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -104,10 +102,7 @@ def entries() -> tuple[Entry, ...]:
 @cache
 def conclusions() -> tuple[Conclusion, ...]:
     """What 2019 concluded, in the spec's order."""
-    return tuple(
-        Conclusion(**row | {"models": tuple(row["models"].split())})
-        for row in _rows("conclusions.csv")
-    )
+    return tuple(Conclusion(**row) for row in _rows("conclusions.csv"))
 
 
 def entry(table: str, model: str, column: str) -> str:

@@ -1,9 +1,10 @@
 """What tests share: small real data, a small experiment, one thread for Keras."""
 
+import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib
@@ -12,13 +13,16 @@ import nbformat
 import pytest
 
 from mnistlab import data, models, train
+from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.models.experiment import Experiment, Recipe
 from mnistlab.models.layers import adam, batchnorm, conv, dense, dropout, flatten, pool
-from mnistlab.runs import RunSpec
+from mnistlab.runs import Run, RunSpec
 
 matplotlib.use("agg")
 ROOT = Path(__file__).parents[1]
 ALL = [experiment for family in models.FAMILIES.values() for experiment in family]
+
+EXPERIMENTS = {experiment.name: experiment for experiment in (*ALL, *models.CONTROLS)}
 
 # Everything that may go wrong with bits is in it: convolution, pooling, L2, batch
 # normalization, and two dropouts.
@@ -104,3 +108,70 @@ def notebook_of(*sources):
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def fake(
+    name,
+    seed=0,
+    *,
+    accuracy=0.99,
+    train_accuracy=0.995,
+    test_loss=0.04,
+    train_loss=0.03,
+    history=None,
+    cpu_seconds=100.0,
+    kernel=(0.0, 0.0),
+    backend="tensorflow",
+    finished="2026-11-21T00:00:00",
+):
+    """A whole run with these results; `history` overrides entries of its epochs."""
+    experiment = EXPERIMENTS[name]
+    epochs = experiment.recipe.epochs
+    entries = [
+        {
+            "epoch": epoch,
+            "loss": 0.5 / epoch,
+            "val_loss": test_loss,
+            "val_cross_entropy": test_loss,
+            "val_accuracy": accuracy,
+            "cpu_seconds": cpu_seconds / epochs,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    for key, values in (history or {}).items():
+        for entry, value in zip(entries, values, strict=True):
+            entry[key] = value
+    record = {
+        "model": name,
+        "experiment": asdict(experiment),
+        "dataset": {"name": "mnist", "fingerprint": MNIST_FINGERPRINT},
+        "protocol": "replicate",
+        "train_size": 60_000,
+        "test_size": 10_000,
+        "epochs": epochs,
+        "seed": seed,
+        "backend": backend,
+        "finished": finished,
+        "commit": 40 * "0",
+        "params": 1000 * (1 + list(EXPERIMENTS).index(name)),
+        "macs": 10**6,
+        "history": entries,
+        "test": {"accuracy": accuracy, "loss": test_loss, "cross_entropy": test_loss},
+        "train": {"accuracy": train_accuracy, "cross_entropy": train_loss},
+        "cpu_seconds": cpu_seconds,
+        "kernels": [
+            {"name": f"dense_{i}", "skewness": kernel[0], "excess_kurtosis": kernel[1]}
+            for i in range(1, 4)
+        ],
+        "key": f"{name}{seed}{backend}",
+    }
+    folder = Path("runs") / name / record["key"][:16]
+    return Run(json.loads(json.dumps(record)), folder, "evidence")
+
+
+def seeds(name, seeds=3, spread=0.0005, accuracy=0.99, **results):
+    """Runs of several seeds, whose accuracies differ a little."""
+    return [
+        fake(name, seed, accuracy=accuracy + (seed % 3 - 1) * spread, **results)
+        for seed in range(seeds)
+    ]

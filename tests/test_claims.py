@@ -5,81 +5,13 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from conftest import EXPERIMENTS, fake, seeds
 
 from mnistlab import claims, models, reported
 from mnistlab.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Part
-from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.runs import Run
 
-EXPERIMENTS = {
-    experiment.name: experiment
-    for family in models.FAMILIES.values()
-    for experiment in family
-} | {experiment.name: experiment for experiment in models.CONTROLS}
 CLAIMS = {claim.id: claim for claim in claims.CLAIMS}
-
-
-def fake(
-    name,
-    seed=0,
-    *,
-    accuracy=0.99,
-    train_accuracy=0.995,
-    test_loss=0.04,
-    train_loss=0.03,
-    history=None,
-    cpu_seconds=100.0,
-    kernel=(0.0, 0.0),
-    backend="tensorflow",
-    finished="2026-11-21T00:00:00",
-):
-    """A whole run with these results; `history` overrides entries of its epochs."""
-    experiment = EXPERIMENTS[name]
-    epochs = experiment.recipe.epochs
-    entries = [
-        {
-            "epoch": epoch,
-            "loss": 0.5 / epoch,
-            "val_loss": test_loss,
-            "val_cross_entropy": test_loss,
-            "val_accuracy": accuracy,
-            "cpu_seconds": cpu_seconds / epochs,
-        }
-        for epoch in range(1, epochs + 1)
-    ]
-    for key, values in (history or {}).items():
-        for entry, value in zip(entries, values, strict=True):
-            entry[key] = value
-    record = {
-        "model": name,
-        "experiment": asdict(experiment),
-        "dataset": {"name": "mnist", "fingerprint": MNIST_FINGERPRINT},
-        "protocol": "replicate",
-        "train_size": 60_000,
-        "test_size": 10_000,
-        "epochs": epochs,
-        "seed": seed,
-        "backend": backend,
-        "finished": finished,
-        "history": entries,
-        "test": {"accuracy": accuracy, "loss": test_loss, "cross_entropy": test_loss},
-        "train": {"accuracy": train_accuracy, "cross_entropy": train_loss},
-        "cpu_seconds": cpu_seconds,
-        "kernels": [
-            {"name": f"dense_{i}", "skewness": kernel[0], "excess_kurtosis": kernel[1]}
-            for i in range(1, 4)
-        ],
-        "key": f"{name}{seed}{backend}",
-    }
-    return Run(json.loads(json.dumps(record)), None, "evidence")
-
-
-def seeds(name, seeds=3, spread=0.0005, accuracy=0.99, **results):
-    """Runs of several seeds, whose accuracies differ a little."""
-    return [
-        fake(name, seed, accuracy=accuracy + (seed % 3 - 1) * spread, **results)
-        for seed in range(seeds)
-    ]
 
 
 def reach(name, epoch, level=0.99):

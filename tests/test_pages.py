@@ -2,18 +2,19 @@
 
 import csv
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import ALL, ROOT, TINY, make_spec, make_task
+from conftest import ALL, EXPERIMENTS, ROOT, TINY, make_spec, make_task, seeds
 from matplotlib.colors import same_color
 
-from mnistlab import claims, plots, reported, result, store, study, tables, train
+from mnistlab import plots, reported, result, store, tables, train
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.models.mlp import mlp_e1
 from mnistlab.runs import Run
+from mnistlab.tables import contradictions_2019 as contradictions
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def real_runs(digits, arrays, keras, tmp_path_factory):
 def as_full(run, name=None):
     """The same run as if it had been the whole 2019 recipe on MNIST."""
     changed = run.record | {
+        "experiment": asdict(mlp_e1),
         "dataset": {"name": "mnist", "fingerprint": MNIST_FINGERPRINT},
         "train_size": 60_000,
         "test_size": 10_000,
@@ -124,12 +126,16 @@ def test_the_confusion_matrix_counts_errors_only(real_runs, digits):
 
 
 @pytest.mark.parametrize("quantity", plots.QUANTITIES)
-def test_accuracy_stands_against_what_the_record_says(real_runs, quantity):
+def test_accuracy_stands_against_what_the_records_say(real_runs, quantity):
+    """A point is a model, at the mean of its seeds."""
     ax = plots.accuracy_against(quantity, real_runs)
     drawn = sorted(tuple(c.get_offsets()[0]) for c in ax.collections)
     expected = sorted(
-        (run.record[quantity], 100 * run.record["test"]["accuracy"])
-        for run in real_runs
+        (
+            np.mean([run.record[quantity] for run in own]),
+            np.mean([100 * run.record["test"]["accuracy"] for run in own]),
+        )
+        for own in (real_runs[:2], real_runs[2:])
     )
     np.testing.assert_allclose(drawn, expected)
 
@@ -159,8 +165,6 @@ def renamed(runs, names):
     """Runs as if they had been of other models, for tables of models' definitions."""
     by_name = {experiment.name: experiment for experiment in ALL}
     for name in names:
-        from dataclasses import asdict
-
         experiment = asdict(by_name[name])
         yield Run(runs[0].record | {"model": name, "experiment": experiment}, None)
 
@@ -212,22 +216,30 @@ def test_the_tables_of_a_c_and_d_are_computed_from_the_code(real_runs):
 
 def test_only_whole_recipes_stand_beside_2019(real_runs):
     quick = tables.beside_2019([mlp_e1], real_runs)
-    assert quick.frame.to_dict("records") == [
-        {
-            "model": "mlp_e1",
-            "2019: test accuracy (%)": "98.39",
-            "ours (%)": "no full run yet",
-        }
-    ]
-    assert "not beside 2019's" in quick.caption
+    (row,) = quick.frame.to_dict("records")
+    assert (row["2019 (%)"], row["ours (%)"]) == ("98.39", "")
+    assert (row["verdict"], row["runs"]) == ("no full run", 0)
+    assert "own runs are not among them" in quick.caption
     full = tables.beside_2019([mlp_e1], [as_full(real_runs[0])])
     (row,) = full.frame.to_dict("records")
     accuracy = 100 * real_runs[0].record["test"]["accuracy"]
     assert row["ours (%)"] == f"{accuracy:.2f}"
-    assert float(row["difference (points)"]) == pytest.approx(
-        accuracy - 98.39, abs=0.01
+    difference, _, interval = row["difference (points)"].partition(" ")
+    assert float(difference) == pytest.approx(accuracy - 98.39, abs=0.01)
+    assert re.fullmatch(r"\(-[\d.]+ to -[\d.]+\)", interval)
+    assert (row["verdict"], row["from"]) == ("single run", "this build")
+    assert row["95 % for one more run (%)"] == "", "one run has no such interval"
+
+
+def test_three_seeds_have_an_interval_and_a_verdict():
+    runs = seeds("conv2_a2", accuracy=0.9877)
+    (row,) = tables.beside_2019([EXPERIMENTS["conv2_a2"]], runs).frame.to_dict(
+        "records"
     )
-    assert row["from"] == "this build"
+    assert (row["verdict"], row["runs"]) == ("reproduced", 3)
+    # 98.77 ± 4.3027 * 0.05 * sqrt(4/3)
+    assert row["95 % for one more run (%)"] == "98.52 to 99.02"
+    assert row["difference (points)"] in ("+0.00", "-0.00")
 
 
 def test_evidence_is_shown_with_its_commit_and_date(real_runs):
@@ -262,29 +274,16 @@ def test_reported_figures_are_those_of_the_files():
     assert reported.history("tiny") == ()
 
 
-def test_the_spec_has_thirteen_conclusions_of_known_models():
+def test_there_are_thirteen_conclusions():
     ids = [conclusion.id for conclusion in reported.conclusions()]
     assert ids == [
         "A-1", "A-2", "A-3", "B-1", "B-2", "B-3", "B-4", "C-1", "C-2", "D-1", "E-1",
         "E-2", "E-3",
     ]  # fmt: skip
-    for conclusion in reported.conclusions():
-        assert set(conclusion.models) <= set(reported.finals())
-
-
-def test_short_runs_have_a_table_apart_from_2019s(real_runs):
-    e1 = next(c for c in reported.conclusions() if c.id == "E-1")
-    quick = claims.figures(e1, study.Gathered(real_runs, [], [])).data
-    beside, apart = quick.split("2019, and runs of its whole recipe")
-    for run in real_runs[:2]:
-        assert run.key16[:8] not in beside
-        assert run.key16[:8] in apart
-    full = claims.figures(e1, study.Gathered([as_full(real_runs[0])], [], [])).data
-    assert real_runs[0].key16[:8] in full.split("2019, and runs of its whole")[0]
 
 
 def test_the_nine_contradictions_are_computed(monkeypatch):
-    rows = claims.contradictions().frame.to_dict("records")
+    rows = contradictions.contradictions().frame.to_dict("records")
     assert {row["no."] for row in rows} == set(range(1, 10))
     by_subject = {(row["model"], row["subject"]): row for row in rows}
     said, found = "2019 says", "its code or log says"
@@ -294,24 +293,20 @@ def test_the_nine_contradictions_are_computed(monkeypatch):
     assert (row[said], row[found]) == ("0.9961", "0.9954")
     assert "E1 only" in by_subject["all", "third weight violin"][found]
     # Computed: with another experiment there, another answer.
-    shallow = replace(claims.ALL["conv5_b34"], layers=claims.ALL["conv2_b21"].layers)
-    monkeypatch.setitem(claims.ALL, "conv5_b34", shallow)
-    assert claims.contradictions().frame.iloc[0][found] == "2"
+    shallow = replace(
+        contradictions.ALL["conv5_b34"], layers=contradictions.ALL["conv2_b21"].layers
+    )
+    monkeypatch.setitem(contradictions.ALL, "conv5_b34", shallow)
+    assert contradictions.contradictions().frame.iloc[0][found] == "2"
 
 
 def test_the_fifth_weight_is_the_one_keras_has_there(keras):
     from mnistlab.models import build
 
     for name in ("mlp_e1", "conv2_b21", "conv2_a5", "mlp_e2"):
-        experiment = claims.ALL[name]
+        experiment = contradictions.ALL[name]
         weights = [w for layer in build(experiment).layers for w in layer.weights]
-        word = claims.fifth_weight(experiment)
+        word = contradictions.fifth_weight(experiment)
         assert (weights[4].name == "kernel") == word.startswith("kernel")
         assert ("output" in weights[4].path) == ("output" in word)
         assert ("gamma" in weights[4].path) == ("gamma" in word)
-
-
-def test_weight_shapes_name_every_kernel(real_runs):
-    frame = claims.weight_shapes(("mlp_e1",), real_runs).frame
-    assert len(frame) == 6
-    assert set(frame["kernel"]) == {"dense_1", "dense_2", "output"}

@@ -141,7 +141,7 @@ TOUCHED = {
         r"mlp_e3, seed 0 +train \(changed: data\)",
     ),
     "a plot": (
-        replace_in("mnistlab/plots.py", "alpha=", "alpha=0.5 * "),
+        replace_in("mnistlab/plots/curves.py", "alpha=", "alpha=0.5 * "),
         set(),
         PAGES,
         r"notebook +compare +execute \(changed: package\)",

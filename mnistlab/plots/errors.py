@@ -118,6 +118,7 @@ def agreement(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     )
     ax.tick_params(axis="x", labelrotation=90)
     ax.tick_params(axis="y", labelrotation=0)
+    ax.set_xlabel("model")
     low, high = 100 * between.min(), 100 * between.max()
     ax.set_title(f"Two models agree on {low:.1f} to {high:.1f} % of the images")
     describe(

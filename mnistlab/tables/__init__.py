@@ -4,7 +4,10 @@ Each returns a `Table`, or what 2019 used (`PrettyTable`, `DataFrame`).
 """
 
 from mnistlab.tables.architectures import definition, sizes, summary
-from mnistlab.tables.as_2019 import (
+from mnistlab.tables.base import Table, amount, record_link
+from mnistlab.tables.board import leader_board, missing, pairs, scores
+from mnistlab.tables.contradictions_2019 import contradictions
+from mnistlab.tables.of_2019 import (
     as_2019,
     beside_2019,
     reported_2019,
@@ -13,9 +16,6 @@ from mnistlab.tables.as_2019 import (
     table_c,
     table_d,
 )
-from mnistlab.tables.base import Table, amount, record_link
-from mnistlab.tables.contradictions import contradictions
-from mnistlab.tables.scores import leader_board, missing, pairs, scores
 from mnistlab.tables.verdicts import conclusion, conclusions, normalizations
 
 __all__ = [

@@ -1,0 +1,320 @@
+"""Models side by side: who is best, what it costs, who errs where; and the figures."""
+
+import json
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from conftest import ALL, EXPERIMENTS, fake, seeds
+from matplotlib.colors import same_color
+
+from mnistlab import (
+    claims,
+    comparison,
+    evidence,
+    models,
+    plots,
+    result,
+    store,
+    study,
+    tables,
+)
+from mnistlab.data import MNIST_FINGERPRINT
+from mnistlab.plots import look
+from mnistlab.runs import Run
+
+LABELS = np.resize(np.arange(10, dtype=np.uint8), 10_000)
+
+
+def answering(run, folder, wrong, confidence=0.9):
+    """The run with predictions on disk: right but for the images given."""
+    predicted = LABELS.copy()
+    predicted[wrong] = (predicted[wrong] + 1) % 10
+    folder = folder / run.name / run.key16
+    folder.mkdir(parents=True, exist_ok=True)
+    sure = np.full(len(LABELS), confidence, np.float32)
+    np.savez(folder / "predictions.npz", predicted=predicted, confidence=sure)
+    (folder / "run.json").write_text(json.dumps(run.record))
+    return Run(run.record, folder, run.status)
+
+
+@pytest.fixture
+def three(tmp_path):
+    """B21 and A2 err nearly alike, C2 far more often; three seeds but for C2."""
+    found = []
+    for seed in range(3):
+        b21 = fake("conv2_b21", seed, accuracy=0.99 + seed / 10_000)
+        a2 = fake("conv2_a2", seed, accuracy=0.989)
+        found += [
+            answering(b21, tmp_path, slice(0, 100 - seed)),
+            answering(a2, tmp_path, slice(0, 110)),
+        ]
+    c2 = fake("conv5_c2", accuracy=0.95)
+    return [*found, answering(c2, tmp_path, slice(50, 550), confidence=0.99)]
+
+
+def test_a_leader_board_shares_ranks_between_models_that_may_be_alike(three):
+    table = tables.leader_board(three, LABELS)
+    rows = table.frame.to_dict("records")
+    assert [row["model"] for row in rows] == ["conv2_b21", "conv2_a2", "conv5_c2"]
+    # 0 against 10 images: p = 2/1024, three pairs; 500 and more: certain.
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert [row["seeds"] for row in rows] == [3, 3, 1]
+    assert rows[0]["test accuracy (%)"] == "99.01"
+    assert rows[0]["95 % of the mean (%)"] == "98.99 to 99.03"
+    assert rows[2]["95 % of the mean (%)"] == "", "one seed has no interval of a mean"
+    assert rows[2]["95 % for other images (%)"] == "94.56 to 95.41"
+    assert rows[2]["calibration error (points)"] == "4.00"
+    assert "1 of 3 models have fewer" in table.caption
+    assert "conv2_b21" in rows[0]["records by seed"]
+    first = [run for run in three if run.seed == 0]
+    alike = [first[1], replace(first[0], status="trained"), first[2]]
+    closer = answering(alike[1], alike[1].folder.parents[1], slice(0, 105))
+    rows = tables.leader_board([alike[0], closer, alike[2]], LABELS).frame
+    assert rows["rank"].tolist() == [1, 1, 3]
+    assert rows["alike"].tolist() == ["a", "a", "b"]
+
+
+def test_every_pair_is_tested_on_the_lowest_seed(three):
+    values, p_values = comparison.pairwise(three, LABELS)
+    assert values == {"conv2_b21": 0.99, "conv2_a2": 0.989, "conv5_c2": 0.95}
+    assert len(p_values) == 3
+    assert p_values[frozenset(("conv2_b21", "conv2_a2"))] == pytest.approx(2 / 1024)
+
+
+def test_mistakes_begin_with_the_surest_and_say_how_many_runs_were_wrong(three):
+    found = comparison.mistakes(three, LABELS)
+    assert len(found) == 550
+    assert found[0].confidence == pytest.approx(0.99)
+    by_index = {mistake.index: mistake for mistake in found}
+    assert (by_index[60].wrong, by_index[60].of) == (7, 7)
+    assert (by_index[3].wrong, by_index[98].wrong) == (6, 6)
+    assert by_index[300].wrong == 1
+    assert by_index[60].given == 0
+    assert by_index[60].predicted == 1
+
+
+def test_doubtful_labels_are_marked_on_mnist_only(tmp_path):
+    wrong = sorted(comparison.DOUBTFUL)[:2] + [12]
+    run = answering(fake("conv2_a2"), tmp_path, wrong)
+    marks = {m.index: m.doubtful for m in comparison.mistakes([run], LABELS)}
+    assert marks == {947: True, 1621: True, 12: False}
+    other = {"dataset": {"name": "fashion", "fingerprint": "0"}}
+    fashion = Run(run.record | other, run.folder)
+    assert not any(m.doubtful for m in comparison.mistakes([fashion], LABELS))
+
+
+def test_the_doubtful_labels_are_those_that_mnist_has(mnist):
+    assert mnist.fingerprint == MNIST_FINGERPRINT
+    assert len(comparison.DOUBTFUL) == 15
+    for index, (given, _) in comparison.DOUBTFUL.items():
+        assert mnist.y_test[index] == given
+
+
+def test_agreement_counts_equal_answers(three):
+    names, shares = comparison.agreement(three)
+    assert names == ["conv2_b21", "conv2_a2", "conv5_c2"]
+    np.testing.assert_array_equal(shares, shares.T)
+    assert shares[0, 1] == pytest.approx(1 - 10 / 10_000)
+    assert shares[0, 2] == pytest.approx(1 - 500 / 10_000)
+    assert (shares.diagonal() == 1).all()
+
+
+def test_full_and_short_runs_are_kept_apart(three):
+    whole = three[0]
+    short = Run(whole.record | {"epochs": 2, "key": "short"}, whole.folder)
+    control = fake("conv2_b21_75_epochs")
+    gathered = study.Gathered([short], [*three, control], [])
+    assert {run.name for run in gathered.full} == {"conv2_b21", "conv2_a2", "conv5_c2"}
+    assert gathered.short == [short]
+    assert len(gathered.everything) == 9
+    twice = study.Gathered([whole], [*three], [])
+    assert len(twice.everything) == 7, "a run that is both there and committed is one"
+
+
+def test_a_headline_is_of_the_mean_and_not_of_the_luckiest_run():
+    lucky = [fake("conv2_a2", s, accuracy=a) for s, a in enumerate((0.98, 0.999))]
+    steady = [fake("conv2_b21", s, accuracy=0.992) for s in range(2)]
+    text = result.best_of(lucky + steady)
+    assert "conv2_b21 with 99.20 %" in text
+    assert "mean of 2 seeds" in text
+
+
+def test_a_model_keeps_its_colour_and_marker_on_every_figure(three):
+    for family in models.FAMILIES.values():
+        own = [look.colour(experiment.name) for experiment in family]
+        assert len(set(own)) == len(family)
+    b21, c2 = look.colour("conv2_b21"), look.colour("conv5_c2")
+    ax = plots.accuracy_against("params", three)
+    shown = [points.get_facecolor()[0] for points in ax.collections]
+    assert same_color(shown[0], b21)
+    assert same_color(shown[2], c2)
+    reliable = plots.reliability(three, LABELS)
+    lines = {line.get_label().split(":")[0]: line for line in reliable.lines}
+    assert same_color(lines["B21"].get_color(), b21)
+    curves = plots.learning_curves(three)
+    lines = {line.get_label(): line for ax in curves.axes for line in ax.lines}
+    assert same_color(lines["B21, 3 seeds"].get_color(), b21)
+    assert same_color(lines["C2, 1 seed"].get_color(), c2)
+
+
+def test_bands_and_bars_are_drawn_from_enough_seeds_only(three):
+    curves = plots.learning_curves(three)
+    assert [len(ax.collections) for ax in curves.axes] == [2, 0]
+    ax = plots.accuracies(three)
+    bars = [c for c in ax.collections if c.get_linewidth()[0] == 6]
+    assert len(bars) == 2, "C2 has one seed"
+    assert "conv2_b21 leads" in ax.get_title()
+    pairs = seeds("conv2_b21") + seeds("conv2_b23", accuracy=0.991)
+    for runs, count in ((pairs, 1), (pairs[:1] + pairs[3:4], 0)):
+        for panel in plots.pair_differences(runs).axes:
+            bars = [c for c in panel.collections if c.get_linewidth()[0] == 6]
+            assert len(bars) == count
+    shown = plots.pair_differences(pairs).axes[0].collections[0].get_offsets()[:, 0]
+    np.testing.assert_allclose(shown, [0.1] * 3, atol=1e-9)
+
+
+def test_the_gap_is_that_of_the_records():
+    runs = [fake("conv2_a2", test_loss=0.05, train_loss=0.01), fake("conv2_b21")]
+    ax = plots.gaps(runs)
+    assert [text.get_text() for text in ax.get_yticklabels()] == [
+        "conv2_b21",
+        "conv2_a2",
+    ]
+    assert "conv2_a2 loses most (0.040)" in ax.get_title()
+    train, test = (c.get_offsets()[:, 0].tolist() for c in ax.collections[-2:])
+    assert (train, test) == ([0.03, 0.01], [0.04, 0.05])
+
+
+def test_errors_by_digit_are_shares_of_that_digit(three):
+    ax = plots.errors_by_digit(three, LABELS)
+    shown = np.asarray(ax.collections[0].get_array()).reshape(3, 10)
+    np.testing.assert_allclose(shown[1], 1.1)  # A2: 110 of 10,000, evenly
+    np.testing.assert_allclose(shown[2], 5.0)
+
+
+def test_shared_errors_are_counted_by_image(three):
+    ax = plots.share_wrong(three, LABELS)
+    # B21 0-99, A2 0-109, C2 50-549: 50 + 10 alike in two, 50 in three.
+    assert [bar.get_height() for bar in ax.patches] == [440, 60, 50]
+    assert "9,450 images are right in every model, 50 wrong in all" in ax.get_title()
+
+
+def test_the_gallery_says_what_an_image_was_taken_for(three, tmp_path):
+    images = np.zeros((10_000, 28, 28), np.uint8)
+    figure = plots.error_gallery(three, images, LABELS)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[0] == "0 → 1\n99.0 % sure\nwrong in 7 of 7"
+    assert len(titles) == 32
+    assert "550 images" in figure.get_suptitle()
+    run = answering(fake("conv2_a2"), tmp_path / "x", [947])
+    figure = plots.error_gallery([run], images, LABELS)
+    assert "* → " in figure.axes[0].get_title()
+    faultless = answering(fake("conv2_a2"), tmp_path / "y", [])
+    text = plots.error_gallery([faultless], images, LABELS).axes[0].texts[0]
+    assert "No run got" in text.get_text()
+
+
+@pytest.mark.parametrize("claim", claims.CLAIMS, ids=lambda claim: claim.id)
+def test_a_conclusion_is_shown_with_its_numbers_or_with_what_is_missing(claim):
+    nothing = tables.conclusion(claim, []).data
+    assert "? undecided" in nothing
+    assert "There is no full run of" in nothing
+    assert "no full run to judge" in plots.conclusion(claim, []).axes[0].texts[0]._text
+    names = dict.fromkeys(n for part in claims.judge(claim, []).parts for n in
+                          (*part.models, *part.missing))  # fmt: skip
+    runs = [run for name in names for run in seeds(name)]
+    shown = tables.conclusion(claim, runs).data
+    assert "There is no full run of" not in shown
+    verdict = claims.judge(claim, runs).verdict
+    assert f"{tables.verdicts.MARKS[verdict]} {verdict}" in shown
+    for name in names:
+        assert f"{name}, seeds" in shown, "its records are linked"
+    statements = claims.judge(claim, runs).statements
+    assert len(plots.conclusion(claim, runs).axes) == len(statements)
+    assert plt.get_fignums() == [], "it is displayed once, where its text is"
+
+
+def test_all_conclusions_are_listed_with_their_verdicts():
+    frame = tables.conclusions(seeds("mlp_e1")).frame
+    assert len(frame) == 13
+    assert frame["verdict"].str.contains("undecided").sum() >= 12
+
+
+def test_the_three_normalisations_of_b_are_beside_2019():
+    runs = seeds("conv2_b21") + [fake("conv2_b21_columns", accuracy=0.98)]
+    rows = tables.normalizations(runs).frame.to_dict("records")
+    assert len(rows) == 12
+    named = {(r["model"], r["lines of unit length"]): r["ours (%)"] for r in rows}
+    assert named["conv2_b21", "rows (assumed)"] == "98.95, 99.00, 99.05"
+    assert named["conv2_b21", "columns"] == "98.00"
+    assert named["conv2_b21", "black and white"] == "no full run"
+
+
+def test_pairs_say_what_they_differ_in():
+    rows = {row["pair"]: row for row in tables.pairs().frame.to_dict("records")}
+    row = rows["conv2_b21 and conv2_b23"]
+    assert (row["dropouts"], row["batch normalisations"]) == ("0 → 4", "0 → 2")
+    assert rows["conv5_b51 and conv5_b53"]["batch normalisations"] == "the same"
+
+
+FIGURES = {
+    "accuracies": lambda runs: plots.accuracies(runs),
+    "accuracy_against": lambda runs: plots.accuracy_against("macs", runs),
+    "costs": lambda runs: plots.costs(runs),
+    "gaps": lambda runs: plots.gaps(runs),
+    "pair_differences": lambda runs: plots.pair_differences(runs),
+    "learning_curves": lambda runs: plots.learning_curves(runs),
+    "errors_by_digit": lambda runs: plots.errors_by_digit(runs, LABELS),
+    "confusion": lambda runs: plots.confusion(runs, LABELS),
+    "agreement": lambda runs: plots.agreement(runs),
+    "share_wrong": lambda runs: plots.share_wrong(runs, LABELS),
+    "reliability": lambda runs: plots.reliability(runs, LABELS),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_of_no_or_one_run_says_what_it_lacks(name, three):
+    """And of three models it has a title, labels, and an alternative text."""
+    for runs in ([], three[:1], three):
+        drawn = FIGURES[name](runs)
+        figure = drawn.figure
+        assert len(look.alt_text(figure)) > 20
+        if runs == three and name != "pair_differences":
+            axes = [ax for ax in figure.axes if ax.get_title()]
+            assert axes
+            assert all(ax.get_xlabel() for ax in axes)
+        plt.close("all")
+
+
+def test_a_front_has_who_is_not_beaten():
+    points = {"a": (1, 0.9), "b": (2, 0.9), "c": (3, 0.99), "d": (3, 0.99)}
+    assert comparison.pareto(points) == ["a", "c", "d"]
+
+
+def test_evidence_is_kept_small_and_read_as_it_was(three, tmp_path):
+    run = answering(three[0], tmp_path / "a", slice(0, 7), confidence=0.98765)
+    record = run.record | {"commit": "a" * 40, "schema": store.SCHEMA}
+    record["key"] = f"{'b' * 16}{'c' * 48}"
+    run = Run(record, run.folder)
+    folder = evidence.keep(run, tmp_path / "results")
+    kept = store.read_run(folder, "evidence")
+    assert kept.record == record
+    predicted, confidence = kept.predictions()
+    np.testing.assert_array_equal(predicted, run.predictions()[0])
+    assert confidence.dtype == np.float32
+    np.testing.assert_allclose(confidence, run.predictions()[1], atol=3e-4)
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 40_000
+    for commit in ("unknown", f"{'a' * 40}-dirty"):
+        with pytest.raises(ValueError, match="clean commit"):
+            evidence.keep(Run(record | {"commit": commit}, run.folder), tmp_path)
+
+
+def test_wanted_evidence_has_every_model_and_no_run_twice(mnist):
+    lines = evidence.wanted(mnist)
+    specs = [spec for line in lines for spec in line]
+    assert len(set(specs)) == len(specs)
+    zero = {s.task.experiment.name for s in specs if s.task.seed == 0}
+    assert zero == set(EXPERIMENTS)
+    assert len(ALL) == 28

@@ -1,0 +1,176 @@
+"""The statistics, against published values and independent computations."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import t as student
+
+from mnistlab import stats
+
+
+# R. G. Newcombe (1998), Statistics in Medicine 17, 857-872, table I, method 3.
+@pytest.mark.parametrize(
+    ("correct", "count", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilsons_interval_is_the_published_one(correct, count, low, high):
+    assert stats.wilson_interval(correct, count) == pytest.approx((low, high), abs=5e-5)
+
+
+# R. G. Newcombe (1998), Statistics in Medicine 17, 873-890, table II, method 10.
+@pytest.mark.parametrize(
+    ("a", "b", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((6, 7), (2, 7), 0.0582, 0.8062),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((10, 10), (0, 20), 0.6791, 1.0000),
+    ],
+)
+def test_newcombes_interval_is_the_published_one(a, b, low, high):
+    assert stats.difference_interval(*a, *b) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_nobody_has_more_right_than_there_are():
+    for correct in (-1, 11):
+        with pytest.raises(ValueError):
+            stats.wilson_interval(correct, 10)
+
+
+VALUES = st.lists(st.floats(0.9, 1), min_size=2, max_size=10)
+
+
+@given(VALUES, st.sampled_from([0.9, 0.95, 0.99]))
+def test_intervals_over_seeds_are_the_textbooks(values, confidence):
+    n = len(values)
+    mean = math.fsum(values) / n
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    t = student.ppf(1 - (1 - confidence) / 2, n - 1)
+    for interval, factor in (
+        (stats.mean_interval(values, confidence), math.sqrt(1 / n)),
+        (stats.prediction_interval(values, confidence), math.sqrt(1 + 1 / n)),
+    ):
+        expected = mean - t * sd * factor, mean + t * sd * factor
+        assert interval == pytest.approx(expected, abs=1e-9)
+        assert interval.half_width == pytest.approx(t * sd * factor, abs=1e-9)
+
+
+def test_a_prediction_interval_holds_the_next_run_as_often_as_it_says():
+    """95 % of intervals from three draws hold a fourth one: by simulation."""
+    draws = np.random.default_rng(0).normal(0.99, 0.0006, (20_000, 4))
+    inside = [
+        low <= draw[3] <= high
+        for draw in draws[:4000]
+        for low, high in [stats.prediction_interval(draw[:3])]
+    ]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.012)
+
+
+@pytest.mark.parametrize("values", [[], [0.99]])
+def test_one_run_has_no_interval(values):
+    for interval in (stats.mean_interval, stats.prediction_interval):
+        with pytest.raises(ValueError, match="at least 2"):
+            interval(values)
+
+
+def test_equal_seeds_leave_an_interval_of_no_width():
+    assert stats.mean_interval([2, 2, 2]) == (2, 2)
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_mcnemar_counts_tosses_of_a_coin(only_a, only_b):
+    both, neither = 5, 3
+    a = np.repeat([True, False, True, False], [only_a, only_b, both, neither])
+    b = np.repeat([False, True, True, False], [only_a, only_b, both, neither])
+    found = stats.mcnemar(a, b)
+    assert (found.only_a, found.only_b) == (only_a, only_b)
+    n = only_a + only_b
+    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n
+    assert found.p_value == pytest.approx(min(1, 2 * tail))
+
+
+def test_mcnemar_wants_the_same_images():
+    with pytest.raises(ValueError, match="the same images"):
+        stats.mcnemar(np.ones(3, bool), np.ones(4, bool))
+
+
+def test_holm_is_rs_p_adjust():
+    """R: p.adjust(c(0.0002, 0.5, 0.04, 0.011, 0.011), "holm")."""
+    adjusted = stats.holm([0.0002, 0.5, 0.04, 0.011, 0.011])
+    assert adjusted == pytest.approx([0.001, 0.5, 0.08, 0.044, 0.044])
+    assert stats.holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_rejects_what_stepping_down_by_hand_rejects(p_values):
+    rejected = set()
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for step, i in enumerate(order):
+        if p_values[i] * (len(p_values) - step) >= 0.05:
+            break
+        rejected.add(i)
+    found = {i for i, p in enumerate(stats.holm(p_values)) if p < 0.05}
+    assert found == rejected
+
+
+SCORES = dict(zip("abcd", (0.99, 0.989, 0.98, 0.98), strict=True))
+
+
+def p_values(different):
+    """Adjusted p-values of all pairs; those named differ surely."""
+    return {
+        frozenset(pair): 0.001 if "".join(pair) in different else 0.5
+        for pair in itertools.combinations("abcd", 2)
+    }
+
+
+@pytest.mark.parametrize(
+    ("different", "ranks", "groups"),
+    [
+        ((), (1, 1, 1, 1), [tuple("abcd")]),
+        (("ac", "ad", "bc", "bd"), (1, 1, 3, 3), [tuple("ab"), tuple("cd")]),
+        (("ad",), (1, 1, 1, 2), [tuple("abc"), tuple("bcd")]),
+        (
+            ("ab", "ac", "ad", "bc", "bd", "cd"),
+            (1, 2, 3, 3),  # c and d are equally good, whatever the test says
+            [("a",), ("b",), ("c",), ("d",)],
+        ),
+    ],
+)
+def test_models_that_cannot_be_told_apart_share_a_rank(different, ranks, groups):
+    p = p_values(different)
+    assert stats.ranks(SCORES, p) == dict(zip("abcd", ranks, strict=True))
+    assert stats.groups(SCORES, p) == groups
+
+
+def test_calibration_weighs_bins_by_their_images():
+    rng = np.random.default_rng(1)
+    confidence = rng.uniform(0.3, 1, 5000)
+    right = rng.uniform(size=5000) < confidence
+    found = stats.calibration(confidence, right)
+    by_hand = 0.0
+    for b in range(15):
+        chosen = (confidence > b / 15) & (confidence <= (b + 1) / 15)
+        if chosen.any():
+            gap = abs(right[chosen].mean() - confidence[chosen].mean())
+            by_hand += chosen.mean() * gap
+    assert found.error == pytest.approx(by_hand)
+    assert found.count.sum() == 5000
+    assert found.error < 0.03, "it is calibrated by its making"
+    assert stats.calibration(confidence, ~right).error > 0.3
+
+
+def test_certainty_falls_into_the_last_bin():
+    found = stats.calibration(np.ones(4, np.float32), np.array([1, 1, 1, 0], bool))
+    assert found.count.tolist() == [4]
+    assert found.error == pytest.approx(0.25)
