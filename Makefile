@@ -1,5 +1,5 @@
 # Every command makes .venv first if it is not there. PYTHON=... chooses a Python.
-.PHONY: help reports test test-faults bench lab check lock clean
+.PHONY: help reports test test-faults bench evidence lab check lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -25,6 +25,9 @@ test-faults: $(INSTALLED)  ## kill and interrupt builds at many moments: a quart
 
 bench: $(INSTALLED)  ## time against plain notebooks: an hour; BENCH=short ten minutes
 	$(BIN)/python benchmarks/bench.py $(if $(filter short,$(BENCH)),--short)
+
+evidence: $(INSTALLED)  ## train the full runs that results/ still lacks: hours; LIST=1 lists
+	nice $(BIN)/python -m mnistlab.evidence $(if $(LIST),--list)
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(AS_ROOT)

@@ -115,15 +115,20 @@ def accuracy_against(
     front = comparison.pareto(points)
     ax.plot(*zip(*(points[name] for name in front), strict=True), "k--", lw=1, zorder=0)
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    plain = FuncFormatter(
+        lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"
     )
+    ax.xaxis.set_major_formatter(plain)
+    prices = [price for price, _ in points.values()]
+    if max(prices) < 10 * min(prices):  # else a power of ten is always among them
+        ax.xaxis.set_minor_formatter(plain)
+        ax.tick_params(axis="x", which="minor", labelsize=8, labelrotation=30)
     ax.set_xlabel(f"{QUANTITIES[quantity]}, log scale")
     ax.set_ylabel("test accuracy (%)")
     ax.grid(alpha=0.4)
     handles = [*family_handles(list(points)), plt.Line2D([], [], color="k", ls="--",
                label="nobody is both\ncheaper and better")]  # fmt: skip
-    ax.legend(handles=handles, fontsize=8, loc="lower right")
+    ax.legend(handles=handles, fontsize=8, loc="best")
     ax.set_title(f"Accuracy for its price in {QUANTITIES[quantity]}")
     describe(
         ax,
