@@ -275,8 +275,11 @@ class Gathered:
         """One run of each seed of each model, of its whole recipe on all of MNIST.
 
         This build's and the evidence's, of the models of the collection as they are
-        defined now, in their order; no model with runs of two backends.
+        defined now, in their order; no model with runs of two backends. None without
+        labels to judge them by.
         """
+        if self.labels is None:
+            return []
         found = comparable([run for run in self.everything if run.compares_with_2019])
         order = [e.name for family in models.FAMILIES.values() for e in family]
         return [run for name in order if name in found for run in found[name].values()]

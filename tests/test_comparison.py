@@ -125,10 +125,11 @@ def test_full_and_short_runs_are_kept_apart(three):
     whole = three[0]
     short = Run(whole.record | {"epochs": 2, "key": "short"}, whole.folder)
     control = fake("conv2_b21_75_epochs")
-    gathered = study.Gathered([short], [*three, control], [])
+    gathered = study.Gathered([short], [*three, control], [], LABELS)
     assert {run.name for run in gathered.full} == {"conv2_b21", "conv2_a2", "conv5_c2"}
     assert gathered.short == [short]
     assert len(gathered.everything) == 9
+    assert replace(gathered, labels=None).full == []
     twice = study.Gathered([whole], [*three], [])
     assert len(twice.everything) == 7, "a run that is both there and committed is one"
 
@@ -309,6 +310,15 @@ def test_evidence_is_kept_small_and_read_as_it_was(three, tmp_path):
     for commit in ("unknown", f"{'a' * 40}-dirty"):
         with pytest.raises(ValueError, match="clean commit"):
             evidence.keep(Run(record | {"commit": commit}, run.folder), tmp_path)
+
+
+def test_the_committed_evidence_can_be_judged_without_mnist(mnist):
+    gathered = study.load_runs(dataset="digits", profile="smoke")
+    np.testing.assert_array_equal(gathered.labels, mnist.y_test)
+    assert gathered.full
+    for run in gathered.evidence:
+        right = comparison.answers(run, gathered.labels).mean()
+        assert right == pytest.approx(run.record["test"]["accuracy"], abs=1e-9)
 
 
 def test_wanted_evidence_has_every_model_and_no_run_twice(mnist):
