@@ -137,7 +137,7 @@ def _run(
 ):  # fmt: skip
     import dask.system
 
-    from mnistlab.publish import build, plan, site
+    from mnistlab.publish import build, plan, site, terminal
     from mnistlab.schedule import Result, train_runs
     from mnistlab.study import find_run
 
@@ -148,17 +148,27 @@ def _run(
     click.echo(f"Runs: {len(missing)} to train, {len(plans) - len(missing)} reused.")
     ended = {}
 
-    def train(has_ended):
+    def train(report, has_ended):
+        def and_tell(progress):
+            if progress.kind in ("trained", "failed"):
+                ended[progress.spec] = progress
+            report(progress)
+            if progress.spec in ended:
+                has_ended(progress.spec)
+
         train_runs(
             missing, images, out, workers=workers, scheduler=scheduler, fresh=fresh,
-            report=_training_report(len(missing), ended, has_ended),
+            report=and_tell,
         )  # fmt: skip
 
-    published, interrupted = build.publish_pages(
-        pages, out, source, names=names, timeout=timeout, cell_timeout=cell_timeout,
-        fresh=fresh, workers=workers or dask.system.cpu_count(), missing=missing,
-        train=train, report=_page_report,
-    )  # fmt: skip
+    shown = [page.name for page in pages]
+    with terminal.reports(missing, shown) as (of_run, begins, of_page):
+        published, interrupted = build.publish_pages(
+            pages, out, source, names=names, timeout=timeout, cell_timeout=cell_timeout,
+            fresh=fresh, workers=workers or dask.system.cpu_count(), missing=missing,
+            train=lambda has_ended: train(of_run, has_ended),
+            begins=begins, report=of_page,
+        )  # fmt: skip
     results = {}
     for item in plans:
         last = ended.get(item.spec)
@@ -169,7 +179,7 @@ def _run(
         there = status in ("trained", "reused")
         run = find_run(out, item.spec) if there else None
         results[item.spec] = Result(item.spec, status, run, message)
-    build.write_site(published, out, names, images.notice)
+    build.write_site(published, out, names, images)
     failed = [done for done in published if done.status not in ("published", "reused")]
     code = 130 if interrupted else 1 if failed else 0
     site.write_summary(out, _summary(results, published, images, code))
@@ -178,38 +188,6 @@ def _run(
     if interrupted:
         click.echo("Interrupted; the same command goes on from here.")
     return code
-
-
-def _training_report(total, ended, has_ended):
-    """Print a line for each step of progress, and tell `has_ended` of ended runs."""
-    begun = time.perf_counter()
-
-    def report(progress):
-        epochs = f"{len(progress.history)}/{progress.spec.task.epochs} epochs"
-        if progress.kind in ("trained", "failed"):
-            ended[progress.spec] = progress
-        if progress.kind == "failed":
-            text = click.style(f"failed: {progress.message}", fg="red")
-        elif progress.kind == "started":
-            text = f"started, {epochs}"
-        elif progress.kind == "epoch":
-            text = f"{epochs}, accuracy {progress.history[-1]['val_accuracy']:.4f}"
-        else:
-            text = "trained"
-        minutes, seconds = divmod(int(time.perf_counter() - begun), 60)
-        click.echo(
-            f"{minutes:3}:{seconds:02}  {len(ended):3} of {total} runs  "
-            f"{progress.spec.title:20} {text}"
-        )
-        if progress.spec in ended:
-            has_ended(progress.spec)
-
-    return report
-
-
-def _page_report(done):
-    text = f"{done.status} {done.seconds:6.1f} s"
-    click.echo(f"notebook  {done.page.name:10} {text}  {done.message}")
 
 
 def _summary(results, published, images, code):

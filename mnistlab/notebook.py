@@ -1,16 +1,16 @@
-"""What a notebook imports, in one line."""
+"""What a notebook imports, in one line; and how its figures and mistakes are shown."""
 
+from IPython import get_ipython
 from IPython.display import display
 
 from mnistlab import claims, data, models, plots, reported, tables
-from mnistlab.models import CONTROLS
+from mnistlab.files import DataError
 from mnistlab.result import best_of, declare
-from mnistlab.study import evidence, load_runs, study
-
-plots.describe_figures()
+from mnistlab.schedule import ScheduleError
+from mnistlab.store import StoreError
+from mnistlab.study import StudyError, evidence, load_runs, study
 
 __all__ = [
-    "CONTROLS",
     "best_of",
     "claims",
     "data",
@@ -24,3 +24,27 @@ __all__ = [
     "study",
     "tables",
 ]
+
+# A user's own mistakes and interruptions, which a sentence explains better than the
+# places in our source that it came through.
+MISTAKES = (StudyError, DataError, ScheduleError, StoreError, KeyboardInterrupt)
+
+
+def _sentence(shell, kind, error, _traceback, tb_offset=None):
+    """Show a mistake as its sentence; the cell has failed all the same."""
+    text = [
+        f"\x1b[31m{kind.__name__}\x1b[0m: {str(error) or 'the cell was interrupted'}"
+    ]
+    shell._showtraceback(kind, error, text)
+    return text
+
+
+def _prepare() -> None:
+    """Set up the notebook that imports this; nothing elsewhere."""
+    plots.describe_figures()
+    shell = get_ipython()
+    if shell is not None:
+        shell.set_custom_exc(MISTAKES, _sentence)
+
+
+_prepare()

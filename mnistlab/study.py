@@ -12,10 +12,11 @@ from filelock import FileLock, Timeout
 from mnistlab import data, models, store
 from mnistlab.claims import comparable
 from mnistlab.environment import BACKEND_PACKAGES, PACKAGE, package_versions
+from mnistlab.live import show
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
 from mnistlab.runs import Run, RunSpec
-from mnistlab.schedule import Progress, train_runs
+from mnistlab.schedule import train_runs
 from mnistlab.train import PROTOCOLS, Task
 
 EVIDENCE = PACKAGE.parent / "results"
@@ -221,40 +222,18 @@ def study(
         )
     if missing:
         with lock_output(Path(out)):
-            results = train_runs(missing, digits, Path(out), report=_show(missing))
+            try:
+                results = train_runs(missing, digits, Path(out), report=show(missing))
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    "Interrupted. Finished epochs are kept: the same call goes on."
+                ) from None
         failed = [result for result in results if result.run is None]
         if failed:
             reasons = "; ".join(f"{r.spec.title}: {r.message}" for r in failed)
             raise StudyError(f"{len(failed)} of {len(results)} runs failed: {reasons}")
         found |= {result.spec: result.run for result in results}
     return [run for run in found.values() if run is not None]
-
-
-def _show(specs: Sequence[RunSpec]):
-    """A progress report for a notebook or a terminal: one line a run, rewritten."""
-    from IPython import get_ipython
-    from IPython.display import HTML, display
-
-    lines = {spec: "waiting" for spec in specs}
-    handle = display(HTML(""), display_id=True) if get_ipython() else None
-
-    def report(progress: Progress) -> None:
-        spec, history = progress.spec, progress.history
-        done = f"epoch {len(history)} of {spec.task.epochs}"
-        scores = f", test accuracy {history[-1]['val_accuracy']:.4f}" if history else ""
-        lines[spec] = {
-            "started": f"training, {done}{scores}",
-            "epoch": f"training, {done}{scores}",
-            "trained": f"trained{scores}",
-            "failed": f"failed: {progress.message}",
-        }[progress.kind]
-        if handle is None:  # a plain Python prompt
-            print(f"{spec.title}: {lines[spec]}")
-            return
-        rows = "".join(f"<li>{s.title}: {line}</li>" for s, line in lines.items())
-        handle.update(HTML(f"<ul>{rows}</ul>"))
-
-    return report
 
 
 @dataclass(frozen=True)
@@ -312,6 +291,16 @@ def evidence() -> list[Run]:
     return store.stored_runs(EVIDENCE, "evidence")
 
 
+def mnist_labels(dataset: data.Dataset) -> np.ndarray | None:
+    """MNIST's test labels, uint8 (10000,), from the data or from the evidence."""
+    if dataset.fingerprint == data.MNIST_FINGERPRINT:
+        return dataset.y_test
+    if not (EVIDENCE / LABELS).exists():
+        return None
+    with np.load(EVIDENCE / LABELS, allow_pickle=False) as file:
+        return file["y_test"]
+
+
 def load_runs(
     *,
     dataset: str = "auto",
@@ -337,15 +326,9 @@ def load_runs(
         train_size=train_size,
     )
     found = {spec: find_run(Path(out), spec) for spec in specs}
-    labels = None
-    if digits.fingerprint == data.MNIST_FINGERPRINT:
-        labels = digits.y_test
-    elif (EVIDENCE / LABELS).exists():
-        with np.load(EVIDENCE / LABELS, allow_pickle=False) as file:
-            labels = file["y_test"]
     return Gathered(
         runs=[run for run in found.values() if run is not None],
         evidence=evidence(),
         missing=[spec for spec, run in found.items() if run is None],
-        labels=labels,
+        labels=mnist_labels(digits),
     )

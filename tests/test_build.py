@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import nbformat
@@ -259,7 +260,7 @@ def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path, monkeypa
         page = plan.Page("page", path, {}, ())
         monkeypatch.setattr(build, "default_parameters", lambda path: {})
         done = build.publish_page(page, out, ["page"], source, timeout=60)
-        build.write_site([done], out, ["page"], "")
+        build.write_site([done], out, ["page"], data.load("digits"))
         return done.status
 
     assert publish("1", DECLARE) == "published"
@@ -286,7 +287,8 @@ def test_the_index_escapes_what_a_notebook_declares(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "default_parameters", lambda path: {})
     page = plan.Page("page", folder / "page.ipynb", {}, ())
     done = build.publish_page(page, out, ["page"], data.resolve("digits"), timeout=60)
-    build.write_site([done], out, ["page"], "<b>notice</b>")
+    noted = replace(data.load("digits"), notice="<b>notice</b>")
+    build.write_site([done], out, ["page"], noted)
     for name in ("index", "page"):
         assert "<script>alert(1)" not in (out / "site" / f"{name}.html").read_text()
     assert "<b>notice" not in (out / "site" / "index.html").read_text()

@@ -29,7 +29,7 @@ from mnistlab.plots.scores import (
     gaps,
     pair_differences,
 )
-from mnistlab.plots.verdicts import conclusion
+from mnistlab.plots.verdicts import conclusion, conclusions
 from mnistlab.plots.weights import feature_maps, filters, weight_violins
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "agreement",
     "alt_text",
     "conclusion",
+    "conclusions",
     "confusion",
     "costs",
     "describe_figures",

@@ -81,3 +81,32 @@ def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) ->
     ax.grid(axis="x", alpha=0.4)
     title = statement[0].upper() + statement[1:]
     ax.set_title(f"{title}: {verdict}", fontsize=9, loc="left")
+
+
+def conclusions(runs: Sequence[Run], y_test: np.ndarray | None = None) -> Figure:
+    """Draw the verdict on each conclusion: what share of its parts is decided how."""
+    judged = {c.id: claims.judge(c, runs, y_test) for c in claims.CLAIMS}
+    figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    for y, verdict in enumerate(reversed(judged.values())):
+        left = 0.0
+        for kind, fill in COLOURS.items():
+            share = 100 * np.mean([part.verdict == kind for part in verdict.parts])
+            ax.barh(y, share, left=left, color=fill, height=0.7)
+            left += share
+        ax.text(
+            102, y, verdict.verdict, va="center", fontsize=9,
+            color=COLOURS[verdict.verdict], fontweight="bold",
+        )  # fmt: skip
+    ax.set_yticks(range(len(judged)), list(judged)[::-1])
+    ax.set_xlim(0, 130)
+    ax.set_xticks(range(0, 101, 20))
+    ax.set_xlabel("share of a conclusion's parts (%)")
+    handles = [plt.Rectangle((0, 0), 1, 1, color=fill) for fill in COLOURS.values()]
+    ax.legend(
+        handles, COLOURS, ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.14)
+    )
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_title(claims.headline(runs, y_test))
+    said = ", ".join(f"{name} {verdict.verdict}" for name, verdict in judged.items())
+    describe(figure, f"The verdicts on 2019's conclusions: {said}.")
+    return figure

@@ -16,6 +16,7 @@ from typing import Any
 import nbformat
 
 from mnistlab import data
+from mnistlab.environment import environment
 from mnistlab.publish import site
 from mnistlab.publish.execute import Execution, execute
 from mnistlab.publish.plan import (
@@ -27,7 +28,8 @@ from mnistlab.publish.plan import (
 )
 from mnistlab.runs import Run, RunSpec
 from mnistlab.store import read_run, write_atomically
-from mnistlab.study import EVIDENCE
+from mnistlab.study import EVIDENCE, Gathered, evidence, mnist_labels
+from mnistlab.tables import leader_board
 
 PATIENCE = 3  # seconds that pages get to end well when the build is interrupted
 
@@ -120,6 +122,7 @@ def publish_page(
     notebook.metadata["mnistlab"] = {
         "key_parts": parts,
         "result": done.result,
+        "about": _about(page, source, done.seconds),
         "executed": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     site.copy_records(_runs(done.result["runs"], out), out / "site")
@@ -130,6 +133,22 @@ def publish_page(
     (out / "site" / "failed" / f"{page.name}.html").unlink(missing_ok=True)
     declared = _declared(notebook.metadata["mnistlab"])
     return Published(page, "published", reason, done.seconds, *declared)
+
+
+def _about(page: Page, source: data.Source, seconds: float) -> dict[str, str]:
+    """What the index says of an executed page besides its result."""
+    shown = ("dataset", "profile", "protocol", "seeds", "epochs", "train_size")
+    facts = {name: page.parameters.get(name) for name in shown}
+    # What `auto` came to be.
+    facts["dataset"] = (
+        Path(source.path).name if source.kind == "folder" else source.kind
+    )
+    if "seeds" in page.parameters:
+        facts["seeds"] = ", ".join(map(str, page.parameters["seeds"]))
+    machine = environment()
+    facts["took"] = f"{seconds:.0f} s"
+    facts["on"] = f"{machine['processor']}, {machine['cores']} cores"
+    return {key: str(value) for key, value in facts.items() if value is not None}
 
 
 def _declared(metadata: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
@@ -180,6 +199,7 @@ def publish_pages(
     fresh: bool = False,
     missing: Collection[RunSpec] = (),
     train: Callable[[Callable[[RunSpec], None]], None] = lambda ended: None,
+    begins: Callable[[str], None] = lambda name: None,
     report: Callable[[Published], None] = lambda published: None,
 ) -> tuple[list[Published], bool]:
     """Train, and publish each page as soon as its own runs have ended.
@@ -199,6 +219,7 @@ def publish_pages(
         fresh: execute pages that are current, too.
         missing: the runs that will be trained.
         train: trains them, and calls what it is given with each run that has ended.
+        begins: called with the name of each page that begins.
         report: called with each page that has ended.
 
     Returns:
@@ -214,6 +235,7 @@ def publish_pages(
     by_name = {page.name: page for page in pages}
 
     def publish(page: Page) -> Published:
+        begins(page.name)
         done = publish_page(
             page, out, names, source,
             timeout=timeout, cell_timeout=cell_timeout, fresh=fresh, stop=stop,
@@ -261,34 +283,82 @@ def publish_pages(
 
 
 def write_site(
-    published: Sequence[Published], out: Path, names: Sequence[str], notice: str
+    published: Sequence[Published],
+    out: Path,
+    names: Sequence[str],
+    images: data.Dataset,
 ) -> None:
     """Write the index over all pages there are, those of earlier builds included."""
     by_name = {done.page.name: done for done in published}
-    cards, shown = [], []
+    cards, shown = [], set()
     for name in names:
-        done = by_name.get(name)
-        good = out / "notebooks" / f"{name}.ipynb"
-        declared = ("", "", ())
-        title = name
-        if good.exists():
-            notebook = nbformat.read(good, as_version=4)
-            declared = _declared(notebook.metadata["mnistlab"])
-            title = site.title_of(notebook, name)
-        failed = out / "site" / "failed" / f"{name}.html"
-        shown += declared[2]
-        message = done.message if done and failed.exists() else ""
-        cards.append(
-            {
-                "name": name,
-                "title": title,
-                "href": f"{name}.html" if good.exists() else "",
-                "failed_href": f"failed/{name}.html" if failed.exists() else "",
-                "headline": message or declared[0],
-                "thumbnail": declared[1],
-                "status": done.status if done else "not part of this build",
-                "seconds": round(done.seconds) if done else 0,
-            }
-        )
-    runs = _runs(sorted(set(shown)), out)
-    site.write_index(out / "site", cards, runs, notice)
+        card, runs = _card(name, by_name.get(name), out)
+        cards.append(card)
+        shown.update(runs)
+    runs = _runs(sorted(shown), out)
+    gathered = Gathered(
+        [run for run in runs if (out / "runs" / run.name / run.key16).exists()],
+        evidence(),
+        [],
+        mnist_labels(images),
+    )
+    boards = {}
+    if gathered.full:
+        board = leader_board(gathered.full, gathered.labels)
+        boards["Leader board: full runs, as 2019 trained"] = board
+    own = [
+        run
+        for run in gathered.short
+        if run.record["dataset"]["fingerprint"] == images.fingerprint
+    ]
+    for title, alike in _alike(own).items():
+        boards[f"This build: {title}"] = leader_board(alike, images.y_test)
+    site.write_index(out / "site", cards, boards, images.notice, names)
+    site.write_environment(out / "site", gathered.everything, names)
+
+
+def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that may stand in one table, of equal amounts of data, by that amount."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        record = run.record
+        title = f"{record['train_size']:,} images, {record['protocol']}"
+        found.setdefault(f"{title}, profile {record['profile']}", []).append(run)
+    return found
+
+
+def _card(
+    name: str, done: Published | None, out: Path
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the index says of a page, and the runs that the page shows."""
+    good = out / "notebooks" / f"{name}.ipynb"
+    headline, thumbnail, runs = "", "", ()
+    title, metadata = name, {}
+    if good.exists():
+        notebook = nbformat.read(good, as_version=4)
+        metadata = notebook.metadata["mnistlab"]
+        headline, thumbnail, runs = _declared(metadata)
+        title = site.title_of(notebook, name)
+    failed = (out / "site" / "failed" / f"{name}.html").exists()
+    if done is not None and failed:
+        headline = done.message
+    about = dict(metadata.get("about", {}))
+    models = {run.partition("/")[0] for run in runs}
+    facts = {
+        "status": done.status if done else "not part of this build",
+        "runs": f"{len(runs)}, of {len(models)} models" if runs else "",
+        **about,
+        "executed": metadata.get("executed", "")[:16].replace("T", " "),
+    }
+    card = {
+        "name": name,
+        "title": title,
+        "href": f"{name}.html" if good.exists() else "",
+        "failed_href": f"failed/{name}.html" if failed else "",
+        "headline": headline,
+        "thumbnail": thumbnail,
+        "alt": f"The main figure of: {title}",
+        "status": done.status if done else "",
+        "facts": {key: value for key, value in facts.items() if value},
+    }
+    return card, runs

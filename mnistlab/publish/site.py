@@ -1,25 +1,37 @@
 """Render executed notebooks as HTML pages with nbconvert, and the index with Jinja2."""
 
+import html
 import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from nbconvert import HTMLExporter
 
 from mnistlab.runs import Run
 from mnistlab.store import write_atomically
-from mnistlab.tables import scores
+from mnistlab.tables import Table
 
 TEMPLATES = Path(__file__).with_name("templates")
+ASSETS = ("style.css", "site.js")
 # A record as a notebook links to it, relative to wherever it was executed.
 RECORD_LINK = re.compile(r'href="[^"]*?runs/([a-z0-9_]+)/([0-9a-f]{16})/run\.json"')
+HEADING = re.compile(r'<h([23]) id="([^"]+)">(.*?)(?:<a class="anchor-link".*?)?</h\1>')
+TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
+CONTENTS = "<!-- contents -->"
+
+
+class _Safe(str):
+    """HTML that is not to be escaped again."""
+
+    def __html__(self) -> str:
+        return self
 
 
 def render(
@@ -41,12 +53,38 @@ def render(
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
+    title = f"{title_of(notebook, page)} · mnistlab"
     resources = {
-        "metadata": {"name": f"{page}, mnistlab"},
-        "mnistlab": {"page": page, "pages": pages, "root": root, "banner": banner},
+        "metadata": {"name": page},
+        "mnistlab": {
+            "page": page,
+            "pages": pages,
+            "root": root,
+            "banner": banner,
+            "title": title,
+            "contents": CONTENTS,
+        },
     }
-    html, _ = exporter.from_notebook_node(notebook, resources)
-    return RECORD_LINK.sub(rf'href="{root}runs/\1/\2.json"', html)
+    text, _ = exporter.from_notebook_node(notebook, resources)
+    text = text.replace(CONTENTS, _contents(text), 1)
+    return _finished(text, root)
+
+
+def _contents(text: str) -> str:
+    """The headings of a page as a list of links."""
+    items = "".join(
+        f'<li class="level{level}"><a href="#{name}">{re.sub("<.*?>", "", said)}</a>'
+        "</li>"
+        for level, name, said in HEADING.findall(text)
+    )
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _finished(text: str, root: str = "") -> str:
+    """Turn links to records to their copies, and let wide tables scroll."""
+    text = RECORD_LINK.sub(rf'href="{root}runs/\1/\2.json"', text)
+    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
+    return TABLE.sub(lambda match: f"{scroll}{match[0]}</div>", text)
 
 
 def copy_records(runs: Sequence[Run], site: Path) -> None:
@@ -57,30 +95,114 @@ def copy_records(runs: Sequence[Run], site: Path) -> None:
 
 
 def write_index(
-    site: Path, cards: Sequence[Mapping[str, Any]], runs: Sequence[Run], notice: str
+    site: Path,
+    cards: Sequence[Mapping[str, Any]],
+    tables: Mapping[str, Table],
+    notice: str,
+    pages: Sequence[str],
 ) -> None:
-    """Write the index: a card for each notebook and the scores of all runs."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES / "mnistlab"), autoescape=True
-    )
-    best_first = sorted(runs, key=lambda run: -run.record["test"]["accuracy"])
-    table = scores(best_first)._repr_html_() if runs else "<p>No runs yet.</p>"
+    """Write the index: a card for each notebook, and tables by their titles."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    text = environment.get_template("site.html.j2").render(
-        pages=cards,
+    shown = {name: _Safe(_finished(t._repr_html_())) for name, t in tables.items()}
+    text = _template("site.html.j2").render(
+        site=_site("index", pages, "28 MNIST models of 2019, run again"),
+        cards=cards,
         notice=notice,
-        about=f"Every page is an executed notebook. Made {made}.",
-        table=_Safe(RECORD_LINK.sub(r'href="runs/\1/\2.json"', table)),
+        about=f"Made {made}.",
+        tables=shown,
     )
     write_atomically(site / "index.html", text.encode())
-    shutil.copyfile(TEMPLATES / "mnistlab" / "style.css", site / "style.css")
+    for name in ASSETS:
+        shutil.copyfile(TEMPLATES / "mnistlab" / name, site / name)
 
 
-class _Safe(str):
-    """HTML that is not to be escaped again."""
+def write_environment(site: Path, runs: Sequence[Run], pages: Sequence[str]) -> None:
+    """Write the page that says what each run was made with, and how to make it again.
 
-    def __html__(self) -> str:
-        return self
+    The records of these runs are copied below the site.
+    """
+    copy_records(runs, site)
+    text = _template("environment.html.j2").render(
+        site=_site("environment", pages, "What these runs were made with"),
+        machines=_Safe(_finished(machines(runs)._repr_html_())),
+        runs=_Safe(_finished(recipes(runs)._repr_html_())),
+    )
+    write_atomically(site / "environment.html", text.encode())
+
+
+def _template(name: str):
+    folder = FileSystemLoader(TEMPLATES / "mnistlab")
+    return Environment(loader=folder, autoescape=True).get_template(name)
+
+
+def _site(page: str, pages: Sequence[str], title: str) -> dict[str, Any]:
+    return {"root": "", "page": page, "pages": pages, "title": f"{title} · mnistlab"}
+
+
+def machines(runs: Sequence[Run]) -> Table:
+    """Each combination of machine and versions, and how many runs were made there."""
+    counts: dict[tuple[tuple[str, str], ...], int] = {}
+    for run in runs:
+        made = run.record["environment"]
+        packages = made.get("packages", {})
+        row = {
+            "processor": made.get("processor", "unknown"),
+            "cores": made.get("cores", "unknown"),
+            "system": made.get("platform", "unknown"),
+            "Python": made.get("python", "unknown"),
+            "packages": ", ".join(f"{k} {v}" for k, v in sorted(packages.items())),
+            "backend": run.record["backend"],
+            "threads a run": run.record["threads"],
+        }
+        key = tuple((name, html.escape(str(value))) for name, value in row.items())
+        counts[key] = counts.get(key, 0) + 1
+    rows = [dict(key) | {"runs": str(count)} for key, count in counts.items()]
+    return Table(pd.DataFrame(rows), "" if rows else "There are no runs yet.", True)
+
+
+def recipes(runs: Sequence[Run]) -> Table:
+    """Every run with its key, and the command that makes it again."""
+    rows = [
+        {
+            "model": run.name,
+            "seed": str(run.seed),
+            "key": f'<a href="runs/{run.name}/{run.key16}/run.json">{run.key16}</a>',
+            "weights' SHA-256": run.record["weights_sha256"][:12],
+            "data": html.escape(run.record["dataset"]["name"]),
+            "commit": html.escape(run.record["commit"][:12]),
+            "finished": run.record["finished"][:16].replace("T", " "),
+            "command": f"<code>{html.escape(command(run))}</code>",
+        }
+        for run in runs
+    ]
+    return Table(pd.DataFrame(rows), "" if rows else "There are no runs yet.", True)
+
+
+def command(run: Run) -> str:
+    """The command that makes a run again, in a checkout of its commit."""
+    from mnistlab.models import CONTROLS
+    from mnistlab.study import PROFILES
+
+    record = run.record
+    if run.name in {experiment.name for experiment in CONTROLS}:
+        return "make evidence"
+    parts = [
+        "python run_all.py --fresh",
+        f"--only {run.name.partition('_')[0]}",
+        f"--profile {record['profile']}",
+    ]
+    if record["protocol"] != "replicate":
+        parts.append(f"--protocol {record['protocol']}")
+    if run.seed:
+        parts.append(f"--seeds {run.seed + 1}")
+    profile = PROFILES[record["profile"]]
+    if record["epochs"] != (profile.epochs or run.experiment.recipe.epochs):
+        parts.append(f"-p epochs={record['epochs']}")
+    if profile.train_size and record["train_size"] != profile.train_size:
+        parts.append(f"-p train_size={record['train_size']}")
+    text = " ".join(parts)
+    backend = record["backend"]
+    return text if backend == "tensorflow" else f"KERAS_BACKEND={backend} {text}"
 
 
 def title_of(notebook: nbformat.NotebookNode, name: str) -> str:
@@ -99,5 +221,5 @@ def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
 
 def failure_page(message: str) -> nbformat.NotebookNode:
     """A notebook that only says why there is none."""
-    text = f"# Nothing was executed\n\n{escape(message)}"
+    text = f"# Nothing was executed\n\n{html.escape(message)}"
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])

@@ -1,0 +1,89 @@
+"""How far a training of several runs is: for a notebook's cell and for the terminal."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mnistlab.runs import RunSpec
+from mnistlab.schedule import Progress, cost
+
+ENDED = ("trained", "failed")
+
+
+@dataclass
+class Tally:
+    """What the progress reports of a training add up to.
+
+    `last` is the latest report of each run, `resumed` the epochs that a run had when
+    it began.
+    """
+
+    specs: Sequence[RunSpec]
+    begun: float = field(default_factory=time.monotonic)
+    last: dict[RunSpec, Progress] = field(default_factory=dict)
+    resumed: dict[RunSpec, int] = field(default_factory=dict)
+
+    def note(self, progress: Progress) -> None:
+        """Take in one report."""
+        if progress.kind == "started":
+            self.resumed[progress.spec] = len(progress.history)
+        if not progress.history and progress.spec in self.last:  # a failure has none
+            history = self.last[progress.spec].history
+            progress = Progress(progress.kind, progress.spec, history, progress.message)
+        self.last[progress.spec] = progress
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self.begun
+
+    @property
+    def ended(self) -> int:
+        """How many runs have ended, well or not."""
+        return sum(progress.kind in ENDED for progress in self.last.values())
+
+    @property
+    def running(self) -> list[Progress]:
+        """The latest report of each run that has begun and not ended."""
+        return [p for p in self.last.values() if p.kind not in ENDED]
+
+    def _epochs(self, spec: RunSpec) -> int:
+        """The epochs trained since the beginning."""
+        progress = self.last.get(spec)
+        trained = len(progress.history) if progress else 0
+        return max(trained - self.resumed.get(spec, 0), 0)
+
+    @property
+    def images_a_second(self) -> float:
+        """Images trained on in a second, over all runs and the whole time."""
+        images = sum(self._epochs(spec) * spec.task.train_size for spec in self.specs)
+        return images / max(self.elapsed, 1e-9)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate from the multiply-adds done and to do; None before the first."""
+        done = left = 0.0
+        for spec in self.specs:
+            progress = self.last.get(spec)
+            an_epoch = cost(spec) / spec.task.epochs
+            done += an_epoch * self._epochs(spec)
+            if progress is None or progress.kind not in ENDED:
+                trained = len(progress.history) if progress else 0
+                left += an_epoch * (spec.task.epochs - trained)
+        return self.elapsed * left / done if done else None
+
+
+def duration(seconds: float | None) -> str:
+    """A time for people.
+
+    >>> duration(7), duration(75), duration(5400), duration(None)
+    ('7 s', '1:15 min', '1:30 h', '?')
+    """
+    if seconds is None:
+        return "?"
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02} min"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02} h"

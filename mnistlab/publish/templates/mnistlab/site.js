@@ -1,0 +1,91 @@
+// What a page does: light and dark, code shown or folded, tables sorted. Choices are
+// kept for the next page. Without this script every page can still be read.
+"use strict";
+
+const root = document.documentElement;
+
+function recall(name) {
+  try { return localStorage.getItem(name); } catch { return null; }
+}
+
+function remember(name, value) {
+  try { localStorage.setItem(name, value); } catch { /* a browser may refuse */ }
+}
+
+// At once, so that a dark page does not flash white.
+if (recall("theme")) root.dataset.theme = recall("theme");
+
+function isDark() {
+  const chosen = root.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function switchTheme(button) {
+  const show = () => { button.textContent = isDark() ? "Light" : "Dark"; };
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    remember("theme", root.dataset.theme);
+    show();
+  });
+  show();
+}
+
+function switchCode(button) {
+  const cells = document.querySelectorAll("details.code");
+  const show = (open) => {
+    cells.forEach((cell) => { cell.open = open; });
+    button.setAttribute("aria-pressed", String(open));
+    button.textContent = open ? "Hide code" : "Show code";
+  };
+  button.addEventListener("click", () => {
+    const open = button.getAttribute("aria-pressed") !== "true";
+    remember("code", open ? "open" : "folded");
+    show(open);
+  });
+  show(recall("code") === "open");
+}
+
+function compare(a, b) {
+  const [one, two] = [a, b].map((text) => {
+    const number = text.replace(/[,+]/g, "").match(/^-?\d+(\.\d+)?/);
+    return number ? Number(number[0]) : null;
+  });
+  if (one !== null && two !== null) return one - two;
+  return a.localeCompare(b);
+}
+
+function sortBy(table, column, header) {
+  const descending = header.getAttribute("aria-sort") === "ascending";
+  const body = table.tBodies[0];
+  const text = (row) => row.cells[column].textContent.trim();
+  const rows = [...body.rows].sort((a, b) => {
+    // Cells that are empty come last, whichever way.
+    if (!text(a) || !text(b)) return (text(a) ? 0 : 1) - (text(b) ? 0 : 1);
+    return compare(text(a), text(b)) * (descending ? -1 : 1);
+  });
+  table.querySelectorAll("thead th").forEach((th) => th.removeAttribute("aria-sort"));
+  header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  body.append(...rows);
+}
+
+function sortable(table) {
+  if (!table.tHead || !table.tBodies.length || table.tBodies[0].rows.length < 2) return;
+  [...table.tHead.rows[0].cells].forEach((header, column) => {
+    const name = header.textContent.trim();
+    if (!name) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name;
+    button.title = `Sort by ${name}`;
+    button.addEventListener("click", () => sortBy(table, column, header));
+    header.replaceChildren(button);
+  });
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  const theme = document.getElementById("theme-switch");
+  const code = document.getElementById("code-switch");
+  if (theme) switchTheme(theme);
+  if (code) switchCode(code);
+  document.querySelectorAll("main table").forEach(sortable);
+});
