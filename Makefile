@@ -1,5 +1,5 @@
 # Every command makes .venv first if it is not there. PYTHON=... chooses a Python.
-.PHONY: help reports test test-faults bench evidence lab check lock clean
+.PHONY: help reports test test-faults test-browser bench evidence verify tables lab check lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -17,17 +17,34 @@ reports: $(INSTALLED)  ## train what is missing, execute all notebooks, write bu
 	$(BIN)/python run_all.py
 
 test: $(INSTALLED)  ## run the tests (no network needed)
-	$(BIN)/python -m pytest -q -m "not faults"
+	$(BIN)/python -m pytest -q -m "not faults and not browser and not tutorial"
 
 test-faults: $(INSTALLED)  ## kill and interrupt builds at many moments: a quarter hour
 	$(BIN)/python -m pytest -q tests/test_faults.py tests/test_reuse.py \
 		tests/test_execute.py tests/test_cluster.py
 
+test-browser: $(INSTALLED)  ## site, JupyterLab and tutorial for real: ten minutes
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get install -qq -y chromium >/dev/null; } || \
+		{ echo "test-browser needs Chromium: on Debian and Ubuntu," \
+		"sudo apt-get install chromium"; exit 1; }
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+		-e '.[dev,browser]'
+	$(BIN)/python -m pytest -q -m "browser or tutorial" tests/test_browser.py \
+		tests/test_docs.py
+
 bench: $(INSTALLED)  ## time against plain notebooks: an hour; BENCH=short ten minutes
 	$(BIN)/python benchmarks/bench.py $(if $(filter short,$(BENCH)),--short)
 
 evidence: $(INSTALLED)  ## train the full runs that results/ still lacks: hours; LIST=1 lists
-	nice $(BIN)/python -m mnistlab.evidence $(if $(LIST),--list)
+	nice $(BIN)/python -m mnistlab.evidence $(if $(LIST),list,train)
+
+verify: $(INSTALLED)  ## train first epochs of N=3 committed runs again, compare hashes
+	$(BIN)/python -m mnistlab.evidence verify --count $(or $(N),3)
+
+tables: $(INSTALLED)  ## write the README's tables from results/
+	$(BIN)/python -m mnistlab.evidence tables
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(AS_ROOT)

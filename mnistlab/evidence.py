@@ -1,27 +1,54 @@
-"""Make the committed evidence: train what is wanted, keep the records in `results/`.
+"""Make, check and sum up the committed evidence in `results/`.
 
-`python -m mnistlab.evidence` (`make evidence`) may be stopped and started at will. It
-trains in the order below, and after each run moves its record into `results/`: without
-the weights, and with predictions in a compact form.
+`python -m mnistlab.evidence train` (`make evidence`) may be stopped and started at
+will. It trains what is wanted in the order below, and after each run copies its record
+into `results/`: without the weights, and with predictions in a compact form. `verify`
+(`make verify`) trains the first epoch of some of them again; `tables` (`make tables`)
+writes what the README says of them.
 """
 
 import json
+import re
 import signal
 import sys
-import time
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
+from prettytable import PrettyTable, TableStyle
 
-from mnistlab import data, store
+from mnistlab import claims, data, reported, store
+from mnistlab.environment import PACKAGE, environment
 from mnistlab.models import CONTROLS, FAMILIES
-from mnistlab.models.controls import LONGER, NORMALIZATIONS, conv3_a4_no_first_dropout
+from mnistlab.models.controls import (
+    LONGER,
+    NORMALIZATIONS,
+    PORTING,
+    conv3_a4_no_first_dropout,
+)
 from mnistlab.models.experiment import Experiment
+from mnistlab.models.sizes import params
+from mnistlab.progress import duration
 from mnistlab.runs import Run, RunSpec
-from mnistlab.schedule import Progress, train_runs
-from mnistlab.study import EVIDENCE, LABELS, lock_output, specify
+from mnistlab.schedule import Progress, cost, train_runs
+from mnistlab.study import (
+    EVIDENCE,
+    LABELS,
+    evidence,
+    find_run,
+    load_runs,
+    lock_output,
+    specify,
+)
+
+README = PACKAGE.parent / "README.md"
+COVERAGE = EVIDENCE / "README.md"
+# On another processor sums are rounded differently; after one epoch that may move
+# accuracy about as far as another seed would.
+TOLERANCE = 0.03
 
 BY_NAME = {
     experiment.name: experiment
@@ -50,6 +77,7 @@ DEAR = tuple(
 WANTED: tuple[tuple[tuple[Experiment, ...], tuple[int, ...], str], ...] = (
     (FIRST, (0, 1, 2), "replicate"),
     ((conv3_a4_no_first_dropout,), (0, 1, 2), "replicate"),
+    (PORTING, (0,), "replicate"),
     (CHEAP, (0,), "replicate"),
     (CHEAP, (1, 2), "replicate"),
     (DEAR, (0,), "replicate"),
@@ -101,50 +129,49 @@ def keep(run: Run, results: Path = EVIDENCE) -> Path:
     return folder
 
 
-@click.command()
-@click.option(
-    "--out",
-    default="build-evidence",
-    metavar="DIR",
-    show_default=True,
-    help="Where runs are while they train, with weights and checkpoints.",
-)
-@click.option(
-    "--workers",
-    metavar="N",
-    type=click.IntRange(1),
-    help="Processes of one thread. Default: one per usable core.",
-)
-@click.option(
-    "--scheduler",
-    metavar="URL",
-    help="Train on a running Dask cluster, such as tcp://host:8786.",
-)
-@click.option(
-    "--hours",
-    metavar="H",
-    type=float,
-    help="Begin no further line of the list after so long.",
-)
-@click.option("--list", "only_list", is_flag=True, help="Say which runs are there.")
-def command(out, workers, scheduler, hours, only_list):  # fmt: skip
-    """Train what is wanted of the evidence and is not there; keep it in results/."""
-    dataset = data.load("mnist")
-    lines = wanted(dataset)
-    if only_list:
-        return _show(lines)
-    begun = time.monotonic()
+def keeper(out: Path):
+    """A progress report that prints a line a step, and keeps each run that ends."""
+
+    def report(progress: Progress) -> None:
+        spec, history = progress.spec, progress.history
+        text = progress.message or f"{len(history)}/{spec.task.epochs}"
+        if history:
+            text += f", accuracy {history[-1]['val_accuracy']:.4f}"
+        click.echo(f"{spec.title:36} {progress.kind:8} {text}")
+        if progress.kind == "trained":
+            run = store.find_run(out, spec)
+            if run is not None:
+                keep(run)
+
+    return report
+
+
+@click.group()
+def command():
+    """Make, check and sum up the evidence in results/."""
+
+
+# fmt: off
+@command.command()
+@click.option("--out", default="build-evidence", metavar="DIR", show_default=True,
+              help="Where runs are while they train, with weights and checkpoints.")
+@click.option("--workers", metavar="N", type=click.IntRange(1),
+              help="Processes of one thread. Default: one per usable core.")
+@click.option("--scheduler", metavar="URL",
+              help="Train on a running Dask cluster, such as tcp://host:8786.")
+# fmt: on
+def train(out, workers, scheduler):
+    """Train what is wanted and is not there; keep it in results/."""
+    dataset, out = data.load("mnist"), Path(out)
     # Whoever has no MNIST can still see which images the evidence got wrong.
     store.write_atomically(
         EVIDENCE / LABELS, store.npz(compressed=True, y_test=dataset.y_test)
     )
-    with lock_output(Path(out)):
-        for specs in lines:
-            if hours is not None and time.monotonic() - begun > 3600 * hours:
-                break
+    with lock_output(out):
+        for specs in wanted(dataset):
             missing = []
             for spec in specs:
-                done = store.find_run(Path(out), spec)
+                done = store.find_run(out, spec)
                 if done is not None:
                     keep(done)
                 elif store.find_run(EVIDENCE, spec) is None:
@@ -152,37 +179,186 @@ def command(out, workers, scheduler, hours, only_list):  # fmt: skip
             train_runs(
                 missing,
                 dataset,
-                Path(out),
+                out,
                 workers=workers,
                 scheduler=scheduler,
-                report=_keeper(out),
+                report=keeper(out),
             )
 
 
-def _keeper(out: str):
-    def report(progress: Progress) -> None:
-        spec, history = progress.spec, progress.history
-        text = progress.message or f"{len(history)}/{spec.task.epochs}"
-        if history:
-            text += f", accuracy {history[-1]['val_accuracy']:.4f}"
-        click.echo(f"{spec.title:30} {progress.kind:8} {text}")
-        if progress.kind == "trained":
-            run = store.find_run(Path(out), spec)
-            if run is not None:
-                keep(run)
-
-    return report
-
-
-def _show(lines: Sequence[Sequence[RunSpec]]) -> None:
+@command.command("list")
+def show():
+    """Say which of the wanted runs are there."""
+    specs = [spec for line in wanted(data.load("mnist")) for spec in line]
     there = 0
-    for spec in (spec for specs in lines for spec in specs):
-        found = store.find_run(EVIDENCE, spec) is not None
+    for spec in specs:
+        found = find_run(EVIDENCE, spec) is not None
         there += found
-        click.echo(
-            f"{spec.title:36} {spec.task.protocol:10} {'there' if found else 'wanted'}"
+        text = "there" if found else "wanted"
+        click.echo(f"{spec.title:36} {spec.task.protocol:10} {text}")
+    click.echo(f"{there} of {len(specs)} runs are there.")
+
+
+def verify_runs(pairs: Sequence[tuple[RunSpec, Run]], dataset: data.Dataset) -> bool:
+    """Train the first epoch of some runs again; whether all agree with their records.
+
+    On the processor of the record the weights must have the same hash; on another one
+    the accuracy after the epoch must be within `TOLERANCE`.
+    """
+    firsts = [replace(spec, task=replace(spec.task, epochs=1)) for spec, _ in pairs]
+    with tempfile.TemporaryDirectory() as folder:
+        results = train_runs(firsts, dataset, Path(folder))
+    here, good = environment(), True
+    for (spec, kept), result in zip(pairs, results, strict=True):
+        if result.run is None:
+            good = False
+            click.echo(f"{spec.title:24} failed: {result.message}")
+            continue
+        then, now = kept.history[0], result.run.history[0]
+        made = kept.record["environment"]
+        if made["processor"] == here["processor"]:
+            equal = then["weights_sha256"] == now["weights_sha256"]
+            text = (
+                f"weights {now['weights_sha256'][:12]} "
+                f"{'as' if equal else 'instead of'} {then['weights_sha256'][:12]}"
+            )
+        else:
+            difference = now["val_accuracy"] - then["val_accuracy"]
+            equal = abs(difference) <= TOLERANCE
+            text = (
+                f"other processor ({made['processor']}): accuracy "
+                f"{now['val_accuracy']:.4f}, {difference:+.4f} of {TOLERANCE} allowed"
+            )
+        good = good and equal
+        click.echo(f"{spec.title:24} {'agrees' if equal else 'DIFFERS'}: {text}")
+    return good
+
+
+@command.command()
+@click.option("--count", default=3, show_default=True, type=click.IntRange(1),
+              help="How many records, the cheapest first.")  # fmt: skip
+def verify(count):
+    """Train the first epoch of some records again, and compare the weights' hashes."""
+    dataset = data.load("mnist")
+    pairs = []
+    for spec in (spec for line in wanted(dataset) for spec in line):
+        kept = store.find_run(EVIDENCE, spec)
+        if kept is not None:
+            pairs.append((spec, kept))
+    if not pairs:
+        raise click.ClickException(
+            "no record in results/ was made by this training code and these versions"
         )
-    click.echo(f"{there} of {sum(map(len, lines))} runs are there.")
+    pairs.sort(key=lambda pair: cost(pair[0]) / pair[0].task.epochs)
+    if not verify_runs(pairs[:count], dataset):
+        raise click.ClickException("a record could not be reproduced")
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    table = PrettyTable(columns)
+    table.set_style(TableStyle.MARKDOWN)
+    table.add_rows(rows)
+    return table.get_string()
+
+
+def models_table() -> str:
+    """The README's table: each model's 2019 figure, ours, verdict, size and cost."""
+    runs = load_runs(dataset="digits").full
+    found = claims.comparable(runs)
+    rows = []
+    for experiment in sum(FAMILIES.values(), ()):
+        if experiment.name not in reported.finals():
+            continue
+        own = list(found.get(experiment.name, {}).values())
+        verdict = claims.reproduction(experiment.name, runs)
+        interval, ours, took = "", "", ""
+        if own:
+            ours = f"{100 * np.mean(verdict.accuracies):.2f}"
+            took = duration(float(np.mean([run.record["cpu_seconds"] for run in own])))
+        if len(own) >= claims.LEAST_SEEDS:
+            low, high = (100 * end for end in verdict.interval)
+            interval = f"{low:.2f} to {min(high, 100):.2f}"
+        rows.append(
+            [
+                experiment.name, f"{100 * verdict.reported:.2f}", ours, len(own) or "",
+                interval, verdict.verdict, f"{params(experiment):,}", took,
+            ]
+        )  # fmt: skip
+    columns = (
+        "model", "2019 (%)", "ours, mean (%)", "runs", "one more run, 95 % (%)",
+        "2019 is", "parameters", "CPU time",
+    )  # fmt: skip
+    return _markdown(columns, rows)
+
+
+def claims_table() -> str:
+    """The README's list of 2019's conclusions and what became of them."""
+    gathered = load_runs(dataset="digits")
+    rows = [
+        (
+            claim.id,
+            claim.reported.sentence,
+            claims.judge(claim, gathered.evidence, gathered.labels).verdict,
+        )
+        for claim in claims.CLAIMS
+    ]
+    return _markdown(("", "2019 said", "today"), rows)
+
+
+def coverage_table() -> str:
+    """Which runs are wanted and which are there, by model and protocol.
+
+    Counts every committed run of a model's whole recipe; those of other training code
+    or versions than this checkout's are counted apart.
+    """
+    dataset = data.load("mnist")
+    rows: dict[tuple[str, str], list[set[int]]] = {}
+    for spec in (spec for line in wanted(dataset) for spec in line):
+        task = spec.task
+        key = (task.experiment.name, task.protocol)
+        asked, there, _ = rows.setdefault(key, [set(), set(), set()])
+        asked.add(task.seed)
+        if store.find_run(EVIDENCE, spec) is not None:
+            there.add(task.seed)
+    for run in evidence():
+        key = (run.name, run.record["protocol"])
+        if key in rows and run.seed not in rows[key][1]:
+            rows[key][2].add(run.seed)
+
+    def seeds(numbers: set[int]) -> str:
+        return ", ".join(map(str, sorted(numbers)))
+
+    lines = [
+        (name, protocol, seeds(asked), seeds(there), seeds(asked - there), seeds(other))
+        for (name, protocol), (asked, there, other) in rows.items()
+    ]
+    columns = ("model", "protocol", "wanted", "there", "missing", "of other code")
+    return _markdown(columns, lines)
+
+
+def between(text: str, name: str, content: str) -> str:
+    """A text with what stands between two comments of this name replaced.
+
+    >>> print(between("a <!-- x -->old<!-- end of x --> b", "x", "new"))
+    a <!-- x -->
+    new
+    <!-- end of x --> b
+    """
+    pattern = rf"(<!-- {name} -->).*?(<!-- end of {name} -->)"
+    inside = re.compile(pattern, re.DOTALL)
+    return inside.sub(lambda match: f"{match[1]}\n{content}\n{match[2]}", text)
+
+
+@command.command()
+def tables():
+    """Write the README's tables, and results/README.md, from results/."""
+    text = README.read_text(encoding="utf-8")
+    text = between(text, "models", models_table())
+    text = between(text, "conclusions", claims_table())
+    store.write_atomically(README, text.encode())
+    coverage = COVERAGE.read_text(encoding="utf-8")
+    coverage = between(coverage, "coverage", coverage_table())
+    store.write_atomically(COVERAGE, coverage.encode())
 
 
 def main() -> None:
@@ -191,7 +367,7 @@ def main() -> None:
     try:
         command.main(standalone_mode=False)
     except click.ClickException as error:
-        sys.exit(f"evidence: {error.format_message()} (see --help)")
+        sys.exit(f"evidence: {error.format_message()}")
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except (ValueError, OSError) as error:

@@ -116,7 +116,10 @@ def kill_the_worker_of(address, name, times, when=None):
                 for worker, keys in client.processing().items():
                     if not any(str(key).startswith(name) for key in keys):
                         continue
-                    pid = client.run(os.getpid, workers=[worker])[worker]
+                    try:
+                        pid = client.run(os.getpid, workers=[worker])[worker]
+                    except OSError:  # it was just killed, and Dask does not know yet
+                        continue
                     if pid not in killed:
                         time.sleep(1)
                         os.kill(pid, signal.SIGKILL)

@@ -5,10 +5,15 @@ Each is one of the 28 with one thing changed, so that a difference has one cause
 
 from dataclasses import replace
 
-from mnistlab.models.conv2 import conv2_b21, conv2_b23
+from mnistlab.models.conv2 import conv2_a2, conv2_b21, conv2_b23
 from mnistlab.models.conv3 import conv3_a4, conv3_b31, conv3_b33
 from mnistlab.models.experiment import Experiment
-from mnistlab.models.layers import dropout, l2_normalize
+from mnistlab.models.layers import (
+    adadelta,
+    divide_by_255,
+    dropout,
+    l2_normalize,
+)
 
 
 def _without_first_dropout(experiment: Experiment) -> Experiment:
@@ -47,4 +52,18 @@ NORMALIZATIONS = tuple(
     for name, axis in (("columns", 1), ("black_and_white", 3))
 )
 
-CONTROLS = (conv3_a4_no_first_dropout, *LONGER, *NORMALIZATIONS)
+# What two traps of porting 2019's code cost: docs/porting.md.
+PORTING = (
+    replace(
+        conv2_a2,
+        name="conv2_a2_default_adadelta",
+        recipe=replace(conv2_a2.recipe, optimizer=adadelta(0.001)),
+    ),
+    replace(
+        conv2_b21,
+        name="conv2_b21_divided_by_255",
+        recipe=replace(conv2_b21.recipe, normalization=divide_by_255),
+    ),
+)
+
+CONTROLS = (conv3_a4_no_first_dropout, *LONGER, *NORMALIZATIONS, *PORTING)

@@ -81,8 +81,9 @@ def _contents(text: str) -> str:
 
 
 def _finished(text: str, root: str = "") -> str:
-    """Turn links to records to their copies, and let wide tables scroll."""
+    """Turn links to records to their copies; let wide tables and long lines scroll."""
     text = RECORD_LINK.sub(rf'href="{root}runs/\1/\2.json"', text)
+    text = text.replace("<pre>", '<pre tabindex="0">')  # to scroll without a mouse
     scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
     return TABLE.sub(lambda match: f"{scroll}{match[0]}</div>", text)
 

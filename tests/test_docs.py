@@ -1,0 +1,79 @@
+"""The tutorial, as a newcomer goes through it: every command, every block of code."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TUTORIAL, re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)\)")
+
+
+@pytest.mark.tutorial
+def test_the_tutorial_can_be_gone_through(tmp_path):
+    """In a copy of the checkout, without MNIST: `auto` falls back to the digits."""
+    copy = tmp_path / "mnistlab"
+    unwanted = shutil.ignore_patterns(
+        ".git", ".venv", "build*", "results", "__pycache__"
+    )
+    shutil.copytree(ROOT, copy, ignore=unwanted)
+    bin_folder = copy / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    (bin_folder / "python").symlink_to(sys.executable)
+    family = copy / "mnistlab/models/mlp.py"
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    environment.pop("MNISTLAB_DATA", None)
+
+    def do(command):
+        done = subprocess.run(
+            shlex.split(command), capture_output=True, text=True, cwd=copy,
+            env=environment, timeout=500,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    said = []
+    for language, block in BLOCKS:
+        if language == "":
+            for command in block.strip().splitlines():
+                assert command.startswith(".venv/bin/python run_all.py")
+                said.append(do(command))
+        elif block.startswith("mlp_mine = Experiment("):
+            source = family.read_text()
+            head, _, tail = source.rpartition("FAMILY = (")
+            family.write_text(f"{head}{block}\nFAMILY = (mlp_mine, {tail}")
+        else:
+            (copy / "snippet.py").write_text(
+                f"if __name__ == '__main__':\n{indent(block)}"
+            )
+            assert re.search(r"^0\.\d+$", do(".venv/bin/python snippet.py"), re.M)
+    smoke, planned, longer, seeds, mine = said
+    assert "Runs: 3 trained" in smoke
+    assert "file://" in smoke
+    assert len(re.findall("^run .* train", planned, re.M)) == 3
+    assert "Runs: 3 trained" in longer
+    assert re.search("Runs: .*9 trained", seeds) or "Runs: 9 trained" in seeds
+    assert "1 trained" in mine
+    assert "of 4 models" in mine
+
+
+def indent(block):
+    return "".join(f"    {line}" for line in block.splitlines(keepends=True))
+
+
+def test_every_link_of_the_docs_leads_somewhere():
+    for path in [*ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]:
+        for link in LINK.findall(path.read_text()):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_readme_names_every_page_of_the_docs():
+    readme = (ROOT / "README.md").read_text()
+    for path in ROOT.glob("docs/*.md"):
+        assert f"docs/{path.name}" in readme, path.name
