@@ -363,7 +363,8 @@ def tables():
 
 def main() -> None:
     """Run the command; an interrupt keeps every finished epoch."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    for number in (signal.SIGINT, signal.SIGTERM):  # ignored in the background else
+        signal.signal(number, signal.default_int_handler)
     try:
         command.main(standalone_mode=False)
     except click.ClickException as error:
