@@ -64,6 +64,8 @@ def page(chromium):
         lambda m: tab.complaints.append(m.text) if m.type == "error" else None,
     )
     yield tab
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    tab.screenshot(path=SCREENSHOTS / "last.png")  # what a failed test saw
     context.close()
 
 
@@ -226,10 +228,16 @@ def lab(tmp_path_factory):
     command = [sys.executable, "-m", "jupyterlab", *options]
     home = tmp_path_factory.mktemp("home")
     environment = os.environ | {
-        "HOME": str(home), "PYTHONPATH": str(ROOT), "JUPYTER_PLATFORM_DIRS": "1",
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "JUPYTERLAB_SETTINGS_DIR": str(home),
     }  # fmt: skip
-    log = (folder.parent / "lab.log").open("w")
-    server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    # Else cells that are not in view are not in the page, and cannot be looked for.
+    settings = home / "@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"windowingMode": "none"}')
+    with (folder.parent / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     for _ in range(120):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -238,7 +246,7 @@ def lab(tmp_path_factory):
         time.sleep(0.5)
     yield f"http://127.0.0.1:{port}/lab", folder
     server.terminate()
-    server.wait(20)
+    server.wait(60)
 
 
 def prepared(folder, name, out, **parameters):
@@ -259,34 +267,35 @@ def run_all(page):
 
 def test_in_jupyterlab_one_sees_it_learn_interrupts_and_goes_on(page, lab, tmp_path):
     address, folder = lab
-    prepared(folder, "mlp", tmp_path / "out", profile="full", epochs=40)
-    page.set_viewport_size({"width": 1440, "height": 2400})
+    prepared(folder, "mlp", tmp_path / "out", profile="full", epochs=150)
+    page.set_viewport_size({"width": 1440, "height": 1100})
     page.goto(f"{address}/tree/mlp.ipynb")
     page.get_by_role("menuitem", name="Run", exact=True).wait_for(timeout=90_000)
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
-    page.locator("text=Python 3").first.wait_for(timeout=60_000)
+    page.get_by_text("| Idle").wait_for(timeout=60_000)
     run_all(page)
-    curve = page.locator("img[alt^='Loss so far of']")
-    curve.wait_for(timeout=120_000)
-    first = curve.get_attribute("src")
-    page.wait_for_function(
-        "old => document.querySelector(\"img[alt^='Loss so far of']\")?.src !== old",
-        arg=first,
-        timeout=60_000,
-    )
+    cell = page.locator(".jp-CodeCell", has_text="runs = study(")
+    cell.locator("img").wait_for(timeout=120_000)
+    seen = set()
+    while len(seen) < 3:  # the curve moves
+        seen.add(cell.locator("img").get_attribute("src", timeout=60_000))
+        time.sleep(0.2)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    cell.locator("img").scroll_into_view_if_needed()
     page.screenshot(path=SCREENSHOTS / "jupyterlab-training.png")
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.get_by_role("menuitem", name=re.compile("^Interrupt Kernel")).click()
     said = page.get_by_text("Interrupted. Finished epochs are kept")
-    said.wait_for(timeout=60_000)
+    said.wait_for(timeout=120_000)
     shown = page.locator(".jp-OutputArea-output").all_inner_texts()
     assert not any("Traceback" in text for text in shown)
     kept = list((tmp_path / "out" / "runs").glob("*/*/state.npz"))
     assert kept, "finished epochs are on disk"
+    page.get_by_text("| Idle").wait_for(timeout=30_000)
+    time.sleep(3)  # what comes earlier is part of what was interrupted
     run_all(page)
     done = page.get_by_text("3 of 3 runs ended")
-    done.wait_for(timeout=180_000)
+    done.wait_for(timeout=400_000)
     page.get_by_text("Best of 3 models:").wait_for(timeout=90_000)
     shown = page.locator(".jp-OutputArea-output").all_inner_texts()
     assert not any("Traceback" in text or "Warning" in text for text in shown)
@@ -300,6 +309,7 @@ def test_in_jupyterlab_a_wrong_value_gets_a_sentence(page, lab, tmp_path):
     page.goto(f"{address}/tree/conv2.ipynb")
     page.get_by_role("menuitem", name="Run", exact=True).wait_for(timeout=90_000)
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+    page.get_by_text("| Idle").wait_for(timeout=60_000)
     run_all(page)
     page.get_by_text("did you mean 'quick'?").wait_for(timeout=90_000)
     shown = page.locator(".jp-OutputArea-output").all_inner_texts()

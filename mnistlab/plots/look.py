@@ -87,7 +87,10 @@ def describe_figures() -> None:
     plt.switch_backend(plt.get_backend())  # it would set its own formatter later
 
     def png(figure: Figure):
-        image, size = retina_figure(figure, base64=True)
+        drawn = retina_figure(figure, base64=True)
+        if drawn is None:  # an empty figure, which an interruption may leave
+            return None
+        image, size = drawn
         return image, {**size, "alt": alt_text(figure)}
 
     formatters.formatters["image/png"].for_type(Figure, png)

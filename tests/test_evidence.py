@@ -1,0 +1,96 @@
+"""The committed evidence: small, whole, verified by training, and in the README."""
+
+import json
+import re
+
+import pytest
+from conftest import ROOT, make_spec, seeds
+
+from mnistlab import claims, evidence, models, reported, schedule, store, study
+from mnistlab.runs import Run
+
+
+def test_the_evidence_is_small_and_of_clean_commits():
+    files = [path for path in (ROOT / "results").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 20 * 2**20
+    runs = study.evidence()
+    assert runs
+    for run in runs:
+        assert re.fullmatch("[0-9a-f]{40}", run.record["commit"]), run
+        assert run.is_whole or run.record["protocol"] == "holdout"
+        assert len(run.predictions()[0]) == run.record["test_size"]
+        assert not (run.folder / "weights.npz").exists()
+
+
+def test_the_readme_has_the_tables_that_the_evidence_makes():
+    """`make tables` writes them."""
+    text = (ROOT / "README.md").read_text()
+    assert evidence.models_table() in text
+    assert evidence.claims_table() in text
+    rows = re.findall(r"^\|\s+(\w+_\w+)\s+\|", evidence.models_table(), re.M)
+    assert rows == [e.name for family in models.FAMILIES.values() for e in family]
+
+
+def test_the_coverage_in_results_is_that_of_its_runs(mnist):
+    assert evidence.coverage_table() in (ROOT / "results/README.md").read_text()
+
+
+def test_a_row_of_the_readme_says_what_the_runs_say(monkeypatch):
+    runs = seeds("conv2_a2", accuracy=0.9877)
+    gathered = study.Gathered([], runs, [], [])
+    monkeypatch.setattr(evidence, "load_runs", lambda **_: gathered)
+    rows = {
+        cells[1]: cells
+        for line in evidence.models_table().splitlines()
+        for cells in [[cell.strip() for cell in line.split("|")]]
+    }
+    assert rows["conv2_a2"][2:10] == [
+        "98.77", "98.77", "3", "98.52 to 99.02", "reproduced", "1,199,882", "1:40 min",
+        "",
+    ]  # fmt: skip
+    assert rows["mlp_e1"][3:7] == ["", "", "", "no full run"]
+    said = evidence.claims_table()
+    assert said.count("undecided") == len(reported.conclusions()) == len(claims.CLAIMS)
+
+
+@pytest.fixture(scope="module")
+def trained(digits, tmp_path_factory):
+    """A run of three epochs, as if it were evidence."""
+    spec = make_spec(digits)
+    out = tmp_path_factory.mktemp("trained")
+    (result,) = schedule.train_runs([spec], digits, out)
+    return spec, store.read_run(result.run.folder, "evidence")
+
+
+def changed(run, path, value):
+    record = json.loads(json.dumps(run.record))
+    *parents, last = path
+    part = record
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    return Run(record, run.folder, "evidence")
+
+
+def test_a_first_epoch_trained_again_has_the_same_hash(trained, digits, capsys):
+    spec, run = trained
+    other = changed(run, ("history", 0, "weights_sha256"), "0" * 64)
+    assert evidence.verify_runs([(spec, run)], digits)
+    said = capsys.readouterr().out
+    assert "agrees: weights" in said
+    assert run.history[0]["weights_sha256"][:12] in said
+    assert not evidence.verify_runs([(spec, other)], digits)
+    assert "DIFFERS: weights" in capsys.readouterr().out
+
+
+def test_on_another_processor_it_compares_accuracies_and_says_so(
+    trained, digits, capsys
+):
+    spec, run = trained
+    there = changed(run, ("environment", "processor"), "Another One")
+    there = changed(there, ("history", 0, "weights_sha256"), "0" * 64)
+    assert evidence.verify_runs([(spec, there)], digits)
+    assert "agrees: other processor (Another One): accuracy" in capsys.readouterr().out
+    far = changed(there, ("history", 0, "val_accuracy"), 2.0)
+    assert not evidence.verify_runs([(spec, far)], digits)
+    assert "DIFFERS: other processor" in capsys.readouterr().out
