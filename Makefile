@@ -56,7 +56,7 @@ check: $(INSTALLED)  ## lint, formatting, and no outputs in notebooks
 
 lock:  ## write constraints.txt anew, from the newest versions
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install -q -e '.[dev]'
+	.venv-lock/bin/pip install -q -e '.[dev,browser]'
 	(sed -n 1p constraints.txt; .venv-lock/bin/pip freeze --exclude-editable \
 		| sed 's/ @ .*//') > constraints.new && mv constraints.new constraints.txt
 	rm -rf .venv-lock

@@ -306,7 +306,7 @@ def test_in_jupyterlab_one_sees_it_learn_interrupts_and_goes_on(page, lab, tmp_p
 def test_in_jupyterlab_a_wrong_value_gets_a_sentence(page, lab, tmp_path):
     address, folder = lab
     prepared(folder, "conv2", tmp_path / "out", profile="quik")
-    page.goto(f"{address}/tree/conv2.ipynb")
+    page.goto(f"{address}/workspaces/other/tree/conv2.ipynb")
     page.get_by_role("menuitem", name="Run", exact=True).wait_for(timeout=90_000)
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
     page.get_by_text("| Idle").wait_for(timeout=60_000)
