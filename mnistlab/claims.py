@@ -25,7 +25,7 @@ import numpy as np
 
 from mnistlab import reported, stats
 from mnistlab.models.controls import LONGER, conv3_a4_no_first_dropout
-from mnistlab.runs import Run
+from mnistlab.runs import KNOWN, Run
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 LEAST_SEEDS = 3
@@ -141,12 +141,14 @@ def judge_parts(parts: Sequence[Part]) -> Verdict:
 def comparable(runs: Sequence[Run]) -> Runs:
     """The runs of whole recipes on all of MNIST, by model and seed, one of each.
 
+    Only of models and controls as this checkout defines them.
+
     Backends are not mixed within a model: it has the runs of the backend with most of
     them, TensorFlow first. Of two runs of one seed the one that finished last counts.
     """
     by_backend: dict[str, dict[str, dict[int, Run]]] = {}
     for run in sorted(runs, key=lambda run: run.record["finished"]):
-        if run.is_whole:
+        if run.is_whole and run.experiment in KNOWN:
             backends = by_backend.setdefault(run.name, {})
             backends.setdefault(run.record["backend"], {})[run.seed] = run
 
@@ -190,6 +192,13 @@ def _seconds_to_fast(run: Run) -> float:
     return sum(entry["cpu_seconds"] for entry in run.history[:epochs])
 
 
+def _same_machine(one: Run, other: Run) -> bool:
+    """Whether the times of two runs compare."""
+    processors = {r.record["environment"].get("processor") for r in (one, other)}
+    backends = {r.record["backend"] for r in (one, other)}
+    return len(processors) == len(backends) == 1
+
+
 def accuracy(run: Run) -> float:
     """Test accuracy after the last epoch, 0 to 1."""
     return run.record["test"]["accuracy"]
@@ -220,7 +229,9 @@ def _difference(
 def _a1(runs: Runs) -> list[Part]:
     """Epochs and processor time to 98.5 % test accuracy.
 
-    Not reached counts as one epoch more than there were.
+    A model that does not reach it counts as one epoch more than there were, and its
+    processor time as all that there was; A3's as infinite. A seed in which neither
+    reaches it has no value. Times are compared on one processor and backend only.
     """
 
     def fewer(other: Run, own: Run) -> float | None:
@@ -233,6 +244,10 @@ def _a1(runs: Runs) -> list[Part]:
     def cheaper(other: Run, own: Run) -> float | None:
         if _epochs_to_fast(other) is None and _epochs_to_fast(own) is None:
             return None
+        if not _same_machine(other, own):
+            return None
+        if _epochs_to_fast(own) is None:
+            return 0.0
         return _seconds_to_fast(other) / _seconds_to_fast(own)
 
     parts = []
@@ -359,7 +374,11 @@ FAIR_PAIRS = (
 
 
 def _b3(runs: Runs) -> list[Part]:
-    """Fair pairs: the same network, but for dropout and L2."""
+    """Fair pairs: the same convolutions, pooling and dense units.
+
+    They differ in dropout, L2 and start values, and those of B2x and B3x in batch
+    normalisation too.
+    """
     lower = "the regularised model of a pair scores lower after 25 epochs"
     parts = [_difference(runs, lower, plain, other) for plain, other in FAIR_PAIRS]
     b21, b23, b31, b33 = (experiment.name for experiment in LONGER)
@@ -483,7 +502,11 @@ def _d1(runs: Runs, labels: np.ndarray | None) -> list[Part]:
         **_values(
             runs,
             ("conv7_d3", "conv3_d1"),
-            lambda d3, d1: d3.record["cpu_seconds"] / d1.record["cpu_seconds"],
+            lambda d3, d1: (
+                d3.record["cpu_seconds"] / d1.record["cpu_seconds"]
+                if _same_machine(d3, d1)
+                else None
+            ),
         ),
         high=1 / 3,
         margin=0.05,

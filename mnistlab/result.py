@@ -45,7 +45,7 @@ def declare(
 
 
 def best_of(runs: Sequence[Run]) -> str:
-    """A headline: the best model by its mean, and what it was trained on.
+    """A headline: the model of the highest mean, and what it was trained on.
 
     Not the best run: among many seeds one is always lucky.
     """
@@ -56,7 +56,7 @@ def best_of(runs: Sequence[Run]) -> str:
     record, seeds = best.runs[0].record, len(best.runs)
     epochs = f"{record['epochs']} epoch{'s' if record['epochs'] > 1 else ''}"
     return (
-        f"Best of {len(found)} models: {name} with {100 * best.mean:.2f} % of "
+        f"Highest mean of {len(found)} models: {name} with {100 * best.mean:.2f} % of "
         f"{record['test_size']:,} test images, after {epochs} on "
         f"{record['train_size']:,} images ({record['dataset']['name']}, "
         f"{f'mean of {seeds} seeds' if seeds > 1 else f'seed {best.runs[0].seed}'})"

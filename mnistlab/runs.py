@@ -15,7 +15,7 @@ import numpy as np
 from mnistlab import train
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.environment import BACKEND_PACKAGES, code_digest, package_versions
-from mnistlab.models import FAMILIES
+from mnistlab.models import CONTROLS, FAMILIES
 from mnistlab.models.experiment import (
     Experiment,
     Layer,
@@ -26,6 +26,7 @@ from mnistlab.models.experiment import (
 
 FULL_MNIST = (60_000, 10_000)
 COLLECTED = frozenset(sum(FAMILIES.values(), ()))
+KNOWN = COLLECTED.union(CONTROLS)
 
 
 @dataclass(frozen=True)

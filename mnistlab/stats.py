@@ -195,7 +195,8 @@ def ranks(
 ) -> dict[str, int]:
     """A rank for each model: one more than the number of models surely better.
 
-    Models between which nothing is sure share a rank. `p_values` holds the adjusted
+    So all that nobody is surely better than are first. Equal ranks do not mean that two
+    models cannot be told apart; `groups` says that. `p_values` holds the adjusted
     p-value of each pair; below 0.05 the better score is surely better.
 
     >>> scores = {"a": 0.99, "b": 0.989, "c": 0.9}
@@ -218,33 +219,37 @@ def ranks(
 def groups(
     scores: Mapping[str, float], p_values: Mapping[frozenset[str], float]
 ) -> list[tuple[str, ...]]:
-    """Groups of neighbours, best first, within which no two models can be told apart.
+    """All largest groups within which no two models can be told apart, best first.
 
-    Each group is as large as it can be, so a model may be in several: `a` may be no
-    different from `b`, and `b` from `c`, while `a` and `c` differ.
+    A model may be in several: `a` may be no different from `b`, and `b` from `c`, while
+    `a` and `c` differ. Two models cannot be told apart if and only if some group has
+    both. They are the maximal cliques of a graph, found as Bron and Kerbosch (1973) do.
 
     >>> scores = {"a": 0.99, "b": 0.989, "c": 0.98}
     >>> p = {frozenset("ab"): 0.4, frozenset("bc"): 0.1, frozenset("ac"): 0.001}
     >>> groups(scores, p)
     [('a', 'b'), ('b', 'c')]
     """
-    names = sorted(scores, key=lambda name: -scores[name])
-
-    def alike(a: str, b: str) -> bool:
-        return p_values[frozenset((a, b))] >= 1 - CONFIDENCE
-
+    order = sorted(scores, key=lambda name: -scores[name])
+    alike = {
+        name: {
+            other
+            for other in order
+            if other != name and p_values[frozenset((name, other))] >= 1 - CONFIDENCE
+        }
+        for name in order
+    }
     found: list[tuple[str, ...]] = []
-    reached = 0
-    for start in range(len(names)):
-        end = start + 1
-        while end < len(names) and all(
-            alike(names[end], names[i]) for i in range(start, end)
-        ):
-            end += 1
-        if end > reached:  # else it is part of the group before
-            found.append(tuple(names[start:end]))
-            reached = end
-    return found
+
+    def extend(group: set[str], candidates: set[str], done: set[str]) -> None:
+        if not candidates and not done:
+            found.append(tuple(sorted(group, key=order.index)))
+        for name in sorted(candidates, key=order.index):
+            extend(group | {name}, candidates & alike[name], done & alike[name])
+            candidates, done = candidates - {name}, done | {name}
+
+    extend(set(), set(order), set())
+    return sorted(found, key=lambda group: [order.index(name) for name in group])
 
 
 @dataclass(frozen=True)

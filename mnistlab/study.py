@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +142,11 @@ def specify(
 
 def find_run(out: Path, spec: RunSpec) -> Run | None:
     """A finished run of this checkout, in the output folder or in the evidence."""
-    return store.find_run(out, spec) or store.find_run(EVIDENCE, spec)
+    own = store.find_run(out, spec)
+    if own is not None:
+        return own
+    kept = store.find_run(EVIDENCE, spec)
+    return None if kept is None else replace(kept, status="evidence")
 
 
 def lock_output(out: Path) -> FileLock:

@@ -153,6 +153,7 @@ def fake(
         "backend": backend,
         "finished": finished,
         "commit": 40 * "0",
+        "environment": {"processor": "P"},
         "params": 1000 * (1 + list(EXPERIMENTS).index(name)),
         "macs": 10**6,
         "history": entries,

@@ -64,7 +64,7 @@ def test_a_leader_board_shares_ranks_between_models_that_may_be_alike(three):
     assert rows[0]["test accuracy (%)"] == "99.01"
     assert rows[0]["95 % of the mean (%)"] == "98.99 to 99.03"
     assert rows[2]["95 % of the mean (%)"] == "", "one seed has no interval of a mean"
-    assert rows[2]["95 % for other images (%)"] == "94.56 to 95.41"
+    assert rows[2]["95 % of the images (%)"] == "94.56 to 95.41"
     assert rows[2]["calibration error (points)"] == "4.00"
     assert "1 of 3 models have fewer" in table.caption
     assert "conv2_b21" in rows[0]["records by seed"]
@@ -222,7 +222,9 @@ def test_a_conclusion_is_shown_with_its_numbers_or_with_what_is_missing(claim):
     nothing = tables.conclusion(claim, []).data
     assert "? undecided" in nothing
     assert "There is no full run of" in nothing
-    assert "no full run to judge" in plots.conclusion(claim, []).axes[0].texts[0]._text
+    assert (
+        "nothing to judge by yet" in plots.conclusion(claim, []).axes[0].texts[0]._text
+    )
     names = dict.fromkeys(n for part in claims.judge(claim, []).parts for n in
                           (*part.models, *part.missing))  # fmt: skip
     runs = [run for name in names for run in seeds(name)]

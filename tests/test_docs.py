@@ -25,7 +25,10 @@ def test_the_tutorial_can_be_gone_through(tmp_path):
     shutil.copytree(ROOT, copy, ignore=unwanted)
     bin_folder = copy / ".venv" / "bin"
     bin_folder.mkdir(parents=True)
-    (bin_folder / "python").symlink_to(sys.executable)
+    # Not a link: an interpreter finds its packages by where it lies.
+    python = bin_folder / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     family = copy / "mnistlab/models/mlp.py"
     environment = os.environ | {"PYTHONPATH": str(copy)}
     environment.pop("MNISTLAB_DATA", None)

@@ -62,9 +62,9 @@ def label_counts(
     ax.set_xticks(range(10))
     ax.set_xlabel("digit")
     ax.set_ylabel("share of images (%)")
-    ax.set_title("Each digit is about a tenth of the images")
-    ax.legend(ncols=2, loc="lower center")
     low, high = np.min(shares), np.max(shares)
+    ax.set_title(f"Each digit is {low:.1f} to {high:.1f} % of the images")
+    ax.legend(ncols=2, loc="lower center")
     describe(
         ax,
         f"Bars for the digits 0 to 9: each is between {low:.1f} and {high:.1f} % of "
@@ -151,7 +151,7 @@ def error_gallery(
         figure,
         f"{len(shown)} of {len(found)} misread test images, the surest mistake first: "
         f"a {first.given} taken for a {first.predicted} with "
-        f"{100 * first.confidence:.0f} % confidence. {doubtful} of all labels are "
-        "doubtful.",
+        f"{100 * first.confidence:.0f} % confidence. {doubtful} of the misread "
+        "ones have a doubtful label.",
     )
     return figure

@@ -25,8 +25,9 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """Draw each model's test accuracy, the best on top, with the intervals there are.
 
     A point is a run. From three seeds on, a thick bar is the 95 % interval of their
-    mean. A thin bar is Wilson's of the lowest seed: what 10,000 other digits might
-    have given. A cross is 2019's figure, only where every run compares with it.
+    mean. A thin bar is Wilson's of the lowest seed: where its accuracy on all
+    digits of this kind lies. A cross is 2019's figure, only where every run compares
+    with it.
     """
     scores = comparison.scores(runs)
     if not scores:
@@ -52,7 +53,7 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(-0.7, len(names) - 0.3)
     ax.set_xlabel(
-        "test accuracy (%); thin: 95 % for other images, thick: for the mean of seeds"
+        "test accuracy (%); thin: 95 % of the images, thick: 95 % of the mean of seeds"
     )
     ax.grid(axis="x", alpha=0.4)
     crosses = any(line.get_marker() == "x" for line in ax.lines)
@@ -188,7 +189,7 @@ def gaps(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     describe(
         ax,
         f"Cross-entropy on training and test images of {len(names)} models. The widest "
-        f"gap, {width:.3f}, is that of {widest}; the narrowest that of {names[0]}.",
+        f"gap, {width:.3f}, is that of {widest}; the lowest that of {names[0]}.",
     )
     return ax
 

@@ -31,7 +31,7 @@ def conclusion(
     }
     statements = {name: parts for name, parts in statements.items() if parts}
     if not statements:
-        figure = nothing(None, f"{claim.id}: there is no full run to judge by.").figure
+        figure = nothing(None, f"{claim.id}: there is nothing to judge by yet.").figure
         plt.close(figure)
         return figure
     heights = [1.1 + 0.3 * len(parts) for parts in statements.values()]

@@ -187,7 +187,6 @@ def feature_maps(
     describe(
         figure,
         f"One digit, and below it the strongest feature maps of {len(layers)} "
-        "convolutions: the first find edges of the strokes, the later ones are coarser "
-        "and answer to larger shapes.",
+        "convolutions, the strongest to the left; deeper ones are coarser.",
     )
     return figure

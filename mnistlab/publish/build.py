@@ -100,8 +100,14 @@ def publish_page(
     reason = "--fresh" if fresh else why_execute(page, parts, out)
     target = out / "notebooks" / f"{page.name}.ipynb"
     if not reason:
-        old = nbformat.read(target, as_version=4).metadata["mnistlab"]
-        return Published(page, "reused", "", 0.0, *_declared(old))
+        good = nbformat.read(target, as_version=4)
+        failed = out / "site" / "failed" / f"{page.name}.html"
+        if failed.exists():  # what failed since is as it was again: no banner any more
+            html = site.render(good, page.name, names)
+            write_atomically(out / "site" / f"{page.name}.html", html.encode())
+            failed.unlink()
+        declared = _declared(good.metadata["mnistlab"])
+        return Published(page, "reused", "", 0.0, *declared)
     attempt = out / "failed" / f"{page.name}.ipynb"
     attempt.parent.mkdir(parents=True, exist_ok=True)
     attempt.unlink(missing_ok=True)
@@ -322,8 +328,14 @@ def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
     for run in runs:
         record = run.record
-        title = f"{record['train_size']:,} images, {record['protocol']}"
-        found.setdefault(f"{title}, profile {record['profile']}", []).append(run)
+        epochs = record["epochs"]
+        is_recipes = epochs == run.experiment.recipe.epochs
+        title = (
+            f"{record['train_size']:,} images, "
+            f"{'all' if is_recipes else epochs} epochs, {record['test_size']:,} test "
+            f"images, {record['protocol']}, {record['backend']}"
+        )
+        found.setdefault(title, []).append(run)
     return found
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from nbconvert import HTMLExporter
 
-from mnistlab.runs import Run
+from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import write_atomically
 from mnistlab.tables import Table
 
@@ -181,17 +181,21 @@ def recipes(runs: Sequence[Run]) -> Table:
 
 def command(run: Run) -> str:
     """The command that makes a run again, in a checkout of its commit."""
-    from mnistlab.models import CONTROLS
+    from mnistlab.models import CONTROLS, FAMILIES
     from mnistlab.study import PROFILES
 
     record = run.record
     if run.name in {experiment.name for experiment in CONTROLS}:
         return "make evidence"
+    families = {e.name: family for family, all_of in FAMILIES.items() for e in all_of}
     parts = [
         "python run_all.py --fresh",
-        f"--only {run.name.partition('_')[0]}",
+        f"--only {families.get(run.name, run.name.partition('_')[0])}",
         f"--profile {record['profile']}",
     ]
+    dataset = record["dataset"]["name"]
+    if dataset != "mnist":
+        parts.append(f"--dataset {dataset}")
     if record["protocol"] != "replicate":
         parts.append(f"--protocol {record['protocol']}")
     if run.seed:
@@ -199,9 +203,12 @@ def command(run: Run) -> str:
     profile = PROFILES[record["profile"]]
     if record["epochs"] != (profile.epochs or run.experiment.recipe.epochs):
         parts.append(f"-p epochs={record['epochs']}")
-    if profile.train_size and record["train_size"] != profile.train_size:
+    usual = {"mnist": FULL_MNIST[0], "digits": 1437}.get(dataset, record["train_size"])
+    if record["train_size"] != min(profile.train_size or usual, usual):
         parts.append(f"-p train_size={record['train_size']}")
     text = " ".join(parts)
+    if record["image_data_format"] != "channels_last":
+        text = f"MNISTLAB_IMAGE_DATA_FORMAT={record['image_data_format']} {text}"
     backend = record["backend"]
     return text if backend == "tensorflow" else f"KERAS_BACKEND={backend} {text}"
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 from IPython.display import Markdown
 
+from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
 from mnistlab.tables.base import Table
@@ -104,12 +105,14 @@ def summary(experiment: Experiment) -> Table:
 
 def definition(experiment: Experiment) -> Markdown:
     """The source of an experiment, as it stands in its family's module."""
-    module = importlib.import_module(
-        f"mnistlab.models.{experiment.name.partition('_')[0]}"
-    )
+    family = next((f for f, all_of in FAMILIES.items() if experiment in all_of), None)
+    if family is None:
+        raise ValueError(f"{experiment.name} is in no family's FAMILY")
+    module = importlib.import_module(f"mnistlab.models.{family}")
     source = inspect.getsource(module)
     for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == experiment.name:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if getattr(target, "id", None) == experiment.name:
             lines = source.splitlines()[node.lineno - 1 : node.end_lineno]
             code = "\n".join(lines).replace("  # fmt: skip", "")
             return Markdown(f"**{experiment.name}**\n\n```python\n{code}\n```")

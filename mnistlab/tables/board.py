@@ -56,8 +56,8 @@ def missing(gathered: Gathered) -> Markdown:
 def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
     """All models by mean test accuracy, with ranks that chance allows for.
 
-    A rank is one more than the number of models that are surely better: exact McNemar
-    tests on the lowest seed of each, Holm over all pairs. Models that share a letter
+    A rank is one more than the number of models that are better by an exact McNemar
+    test on the lowest seed of each, Holm over all pairs. Models that share a letter
     cannot be told apart.
     """
     scores = comparison.scores(runs)
@@ -89,7 +89,7 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
                 "seeds": len(score.runs),
                 "test accuracy (%)": percent(score.mean),
                 "95 % of the mean (%)": _range(seeds) if seeds else "",
-                "95 % for other images (%)": _range(score.images),
+                "95 % of the images (%)": _range(score.images),
                 "calibration error (points)": f"{100 * calibration.error:.2f}",
                 "parameters": f"{first.record['params']:,}",
                 "multiply-adds": f"{first.record['macs']:,}",
@@ -99,10 +99,11 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
         )
     few = [name for name, score in scores.items() if score.seeds is None]
     text = (
-        "Rank: one more than the number of models that are surely better (exact "
-        "McNemar tests on the lowest seed of each, 5 % for all pairs together after "
-        "Holm). Models that share a letter cannot be told apart. For other images: "
-        "Wilson's interval of the lowest seed."
+        "Rank: one more than the number of models that are better by an exact McNemar "
+        "test, 5 % for all pairs together after Holm. It compares two trained "
+        "networks, the lowest seed of each, so luck of the seed is still in it. Models "
+        "that share a letter cannot be told apart. Of the images: Wilson's interval of "
+        "the lowest seed, where its accuracy on all digits of this kind lies."
     )
     if few:
         text += (
@@ -145,7 +146,10 @@ def pairs() -> Table:
             before, after = described(one), described(two)
             row[what] = f"{before} → {after}" if before != after else "the same"
         rows.append(row)
-    return Table(pd.DataFrame(rows), "Layers, kernels and recipe are the same.")
+    return Table(
+        pd.DataFrame(rows),
+        "Convolutions, pooling, dense units and recipe are the same.",
+    )
 
 
 def _batchnorms(experiment: Experiment) -> int:

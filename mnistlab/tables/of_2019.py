@@ -31,6 +31,11 @@ def _of_letter(letter: str, runs: Sequence[Run]) -> list[Run]:
     return [r for r in runs if r.name in finals and finals[r.name].letter == letter]
 
 
+def _row_name(run: Run) -> str:
+    """A run's name as 2019 would have it, and its seed unless that is 0."""
+    return run.name if run.seed == 0 else f"{run.name}, seed {run.seed}"
+
+
 def table_a(runs: Sequence[Run]) -> PrettyTable:
     """2019's table of A, computed: PrettyTable."""
     table = PrettyTable()
@@ -43,7 +48,7 @@ def table_a(runs: Sequence[Run]) -> PrettyTable:
         pools = [x.settings for x in experiment.layers if x.kind == "MaxPooling2D"]
         table.add_row(
             [
-                run.name,
+                _row_name(run),
                 filters(experiment),
                 distinct(f"{p['pool_size'][0]}x{p['pool_size'][1]}" for p in pools),
                 distinct(dropout_rates(experiment)),
@@ -62,7 +67,7 @@ def table_b(runs: Sequence[Run]) -> pd.DataFrame:
     for run in _of_letter("B", runs):
         experiment = run.experiment
         convs = convolutions(experiment)
-        rows[run.name if run.seed == 0 else f"{run.name}, seed {run.seed}"] = {
+        rows[_row_name(run)] = {
             "#ConvNets": len(convs),
             "#Kernels/Filters": filters(experiment),
             "Padding": distinct(conv["padding"] for conv in convs),
@@ -84,7 +89,7 @@ def table_c(runs: Sequence[Run]) -> pd.DataFrame:
     rows = {}
     for run in _of_letter("C", runs):
         experiment = run.experiment
-        rows[run.name if run.seed == 0 else f"{run.name}, seed {run.seed}"] = {
+        rows[_row_name(run)] = {
             "filters per layer": filters(experiment),
             "conv layers": len(convolutions(experiment)),
             "test accuracy": round(run.record["test"]["accuracy"], 4),
@@ -104,7 +109,7 @@ def table_d(runs: Sequence[Run]) -> PrettyTable:
         hours, minutes = divmod(minutes, 60)
         table.add_row(
             [
-                run.name,
+                _row_name(run),
                 f"{run.history[-1]['accuracy']:.4f}",
                 f"{run.record['test']['accuracy']:.4f}",
                 f"{hours}:{minutes:02}:{seconds:02}",

@@ -90,7 +90,7 @@ def _row(part: Part) -> dict[str, str]:
         "of": html.escape(part.about),
         "2019": "" if part.reported is None else _number(part.reported),
         "seeds": str(len(values)),
-        "mean": _number(np.mean(values)) if values else "no full run",
+        "mean": _number(np.mean(values)) if values else _why_none(part),
         "95 % of the mean": "",
         "verdict": _badge(part.verdict),
     }
@@ -102,6 +102,10 @@ def _row(part: Part) -> dict[str, str]:
     elif values:
         row["95 % of the mean"] = "needs three seeds"
     return row
+
+
+def _why_none(part: Part) -> str:
+    return "no full run" if part.missing else "no shared seed, or not reached"
 
 
 def _number(value: float) -> str:

@@ -47,8 +47,9 @@ function switchCode(button) {
 
 function compare(a, b) {
   const [one, two] = [a, b].map((text) => {
-    const number = text.replace(/[,+]/g, "").match(/^-?\d+(\.\d+)?/);
-    return number ? Number(number[0]) : null;
+    // A number, or an interval such as "98.5 to 99.1"; not a date or a time.
+    const number = text.replace(/[,+]/g, "").match(/^(-?\d+(\.\d+)?)( to .*)?$/);
+    return number ? Number(number[1]) : null;
   });
   if (one !== null && two !== null) return one - two;
   return a.localeCompare(b);
