@@ -20,7 +20,7 @@ def test_the_tutorial_can_be_gone_through(tmp_path):
     """In a copy of the checkout, without MNIST: `auto` falls back to the digits."""
     copy = tmp_path / "mnistlab"
     unwanted = shutil.ignore_patterns(
-        ".git", ".venv", "build*", "results", "__pycache__"
+        ".*", "build", "build-evidence", "results", "__pycache__"
     )
     shutil.copytree(ROOT, copy, ignore=unwanted)
     bin_folder = copy / ".venv" / "bin"
