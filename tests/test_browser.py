@@ -296,7 +296,7 @@ def test_in_jupyterlab_one_sees_it_learn_interrupts_and_goes_on(page, lab, tmp_p
     run_all(page)
     done = page.get_by_text("3 of 3 runs ended")
     done.wait_for(timeout=400_000)
-    page.get_by_text("Best of 3 models:").wait_for(timeout=90_000)
+    page.get_by_text("Highest mean of 3 models:").wait_for(timeout=90_000)
     shown = page.locator(".jp-OutputArea-output").all_inner_texts()
     assert not any("Traceback" in text or "Warning" in text for text in shown)
     page.screenshot(path=SCREENSHOTS / "jupyterlab-done.png")
