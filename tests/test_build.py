@@ -90,7 +90,8 @@ def test_the_summary_names_runs_and_notebooks(built):
         assert record["test"]["accuracy"] == run["test_accuracy"]
     statuses = {n: v["status"] for n, v in summary["notebooks"].items()}
     assert statuses == {"data": "published", "mlp": "published", "compare": "published"}
-    assert summary["notebooks"]["mlp"]["headline"].startswith("Highest mean of 3 models")
+    headline = summary["notebooks"]["mlp"]["headline"]
+    assert headline.startswith("Highest mean of 3 models")
 
 
 @pytest.mark.parametrize("name", ["data", "mlp", "compare"])
