@@ -10,8 +10,8 @@ from itertools import combinations
 import numpy as np
 
 from mnistlab import stats
-from mnistlab.claims import LEAST_SEEDS, accuracy
 from mnistlab.data import MNIST_FINGERPRINT
+from mnistlab.judging import LEAST_SEEDS, accuracy
 from mnistlab.runs import Run
 
 # Of MNIST's test images these labels are doubtful: fewer than three of five people

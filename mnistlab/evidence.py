@@ -8,7 +8,6 @@ writes what the README says of them.
 """
 
 import json
-import re
 import signal
 import sys
 import tempfile
@@ -18,9 +17,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from prettytable import PrettyTable, TableStyle
 
-from mnistlab import claims, data, reported, store
+from mnistlab import data, store
 from mnistlab.environment import PACKAGE, environment
 from mnistlab.models import CONTROLS, FAMILIES
 from mnistlab.models.controls import (
@@ -30,19 +28,18 @@ from mnistlab.models.controls import (
     conv3_a4_no_first_dropout,
 )
 from mnistlab.models.experiment import Experiment
-from mnistlab.models.sizes import params
-from mnistlab.progress import duration
+from mnistlab.progress import words
 from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import Progress, cost, train_runs
 from mnistlab.study import (
     EVIDENCE,
     LABELS,
     evidence,
-    find_run,
     load_runs,
     lock_output,
     specify,
 )
+from mnistlab.summary import between, conclusions_table, coverage_table, models_table
 
 README = PACKAGE.parent / "README.md"
 COVERAGE = EVIDENCE / "README.md"
@@ -131,13 +128,9 @@ def keeper(out: Path):
     """A progress report that prints a line a step, and keeps each run that ends."""
 
     def report(progress: Progress) -> None:
-        spec, history = progress.spec, progress.history
-        text = progress.message or f"{len(history)}/{spec.task.epochs}"
-        if history:
-            text += f", accuracy {history[-1]['val_accuracy']:.4f}"
-        click.echo(f"{spec.title:36} {progress.kind:8} {text}")
+        click.echo(f"{progress.spec.title:36} {words(progress)}")
         if progress.kind == "trained":
-            run = store.find_run(out, spec)
+            run = store.find_run(out, progress.spec)
             if run is not None:
                 keep(run)
 
@@ -187,10 +180,10 @@ def train(out, workers, scheduler):
 @command.command("list")
 def show():
     """Say which of the wanted runs are there."""
-    specs = [spec for line in wanted(data.load("mnist")) for spec in line]
+    specs = sum(wanted(data.load("mnist")), [])
     there = 0
     for spec in specs:
-        found = find_run(EVIDENCE, spec) is not None
+        found = store.find_run(EVIDENCE, spec) is not None
         there += found
         text = "there" if found else "wanted"
         click.echo(f"{spec.title:36} {spec.task.protocol:10} {text}")
@@ -239,7 +232,7 @@ def verify(count):
     """Train the first epoch of some records again, and compare the weights' hashes."""
     dataset = data.load("mnist")
     pairs = []
-    for spec in (spec for line in wanted(dataset) for spec in line):
+    for spec in sum(wanted(dataset), []):
         kept = store.find_run(EVIDENCE, spec)
         if kept is not None:
             pairs.append((spec, kept))
@@ -252,110 +245,17 @@ def verify(count):
         raise click.ClickException("a record could not be reproduced")
 
 
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    table = PrettyTable(columns)
-    table.set_style(TableStyle.MARKDOWN)
-    table.add_rows(rows)
-    return table.get_string()
-
-
-def models_table() -> str:
-    """The README's table: each model's 2019 figure, ours, verdict, size and cost."""
-    runs = load_runs(dataset="digits").full
-    found = claims.comparable(runs)
-    rows = []
-    for experiment in sum(FAMILIES.values(), ()):
-        if experiment.name not in reported.finals():
-            continue
-        own = list(found.get(experiment.name, {}).values())
-        verdict = claims.reproduction(experiment.name, runs)
-        interval, ours, took = "", "", ""
-        if own:
-            ours = f"{100 * np.mean(verdict.accuracies):.2f}"
-            took = duration(float(np.mean([run.record["cpu_seconds"] for run in own])))
-        if len(own) >= claims.LEAST_SEEDS:
-            low, high = (100 * end for end in verdict.interval)
-            interval = f"{low:.2f} to {min(high, 100):.2f}"
-        rows.append(
-            [
-                experiment.name, f"{100 * verdict.reported:.2f}", ours, len(own) or "",
-                interval, verdict.verdict, f"{params(experiment):,}", took,
-            ]
-        )  # fmt: skip
-    columns = (
-        "model", "2019 (%)", "ours, mean (%)", "runs", "one more run, 95 % (%)",
-        "2019 is", "parameters", "CPU time",
-    )  # fmt: skip
-    return _markdown(columns, rows)
-
-
-def claims_table() -> str:
-    """The README's list of 2019's conclusions and what became of them."""
-    gathered = load_runs(dataset="digits")
-    rows = [
-        (
-            claim.id,
-            claim.reported.sentence,
-            claims.judge(claim, gathered.evidence, gathered.labels).verdict,
-        )
-        for claim in claims.CLAIMS
-    ]
-    return _markdown(("", "2019 said", "today"), rows)
-
-
-def coverage_table() -> str:
-    """Which runs are wanted and which are there, by model and protocol.
-
-    Counts every committed run of a model's whole recipe; those of other training code
-    or versions than this checkout's are counted apart.
-    """
-    dataset = data.load("mnist")
-    rows: dict[tuple[str, str], list[set[int]]] = {}
-    for spec in (spec for line in wanted(dataset) for spec in line):
-        task = spec.task
-        key = (task.experiment.name, task.protocol)
-        asked, there, _ = rows.setdefault(key, [set(), set(), set()])
-        asked.add(task.seed)
-        if store.find_run(EVIDENCE, spec) is not None:
-            there.add(task.seed)
-    for run in evidence():
-        key = (run.name, run.record["protocol"])
-        if key in rows and run.seed not in rows[key][1]:
-            rows[key][2].add(run.seed)
-
-    def seeds(numbers: set[int]) -> str:
-        return ", ".join(map(str, sorted(numbers)))
-
-    lines = [
-        (name, protocol, seeds(asked), seeds(there), seeds(asked - there), seeds(other))
-        for (name, protocol), (asked, there, other) in rows.items()
-    ]
-    columns = ("model", "protocol", "wanted", "there", "missing", "of other code")
-    return _markdown(columns, lines)
-
-
-def between(text: str, name: str, content: str) -> str:
-    """A text with what stands between two comments of this name replaced.
-
-    >>> print(between("a <!-- x -->old<!-- end of x --> b", "x", "new"))
-    a <!-- x -->
-    new
-    <!-- end of x --> b
-    """
-    pattern = rf"(<!-- {name} -->).*?(<!-- end of {name} -->)"
-    inside = re.compile(pattern, re.DOTALL)
-    return inside.sub(lambda match: f"{match[1]}\n{content}\n{match[2]}", text)
-
-
 @command.command()
 def tables():
     """Write the README's tables, and results/README.md, from results/."""
     text = README.read_text(encoding="utf-8")
-    text = between(text, "models", models_table())
-    text = between(text, "conclusions", claims_table())
+    gathered = load_runs(dataset="digits")
+    text = between(text, "models", models_table(gathered.full))
+    text = between(text, "conclusions", conclusions_table(gathered))
     store.write_atomically(README, text.encode())
     coverage = COVERAGE.read_text(encoding="utf-8")
-    coverage = between(coverage, "coverage", coverage_table())
+    specs = sum(wanted(data.load("mnist")), [])
+    coverage = between(coverage, "coverage", coverage_table(specs, evidence()))
     store.write_atomically(COVERAGE, coverage.encode())
 
 

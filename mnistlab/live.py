@@ -3,7 +3,7 @@
 import html
 from collections.abc import Callable, Sequence
 
-from mnistlab.progress import Tally, duration
+from mnistlab.progress import Tally, duration, words
 from mnistlab.runs import RunSpec
 from mnistlab.schedule import Progress
 
@@ -20,18 +20,7 @@ def show(specs: Sequence[RunSpec]) -> Callable[[Progress], None]:
 
 
 def _lines(progress: Progress) -> None:
-    print(f"{progress.spec.title}: {_words(progress)}")
-
-
-def _words(progress: Progress) -> str:
-    """What a report says, in words."""
-    history, epochs = progress.history, progress.spec.task.epochs
-    if progress.kind == "failed":
-        return f"failed: {progress.message}"
-    text = f"epoch {len(history)} of {epochs}"
-    if history:
-        text += f", accuracy {100 * history[-1]['val_accuracy']:.2f} %"
-    return f"trained, {text}" if progress.kind == "trained" else text
+    print(f"{progress.spec.title}: {words(progress)}")
 
 
 def _cell(specs: Sequence[RunSpec]) -> Callable[[Progress], None]:
@@ -58,10 +47,10 @@ def _table(tally: Tally) -> str:
     for spec in tally.specs:
         progress = tally.last.get(spec)
         done = len(progress.history) if progress else 0
-        words = html.escape(_words(progress)) if progress else "waiting"
+        said = html.escape(words(progress)) if progress else "waiting"
         rows.append(
             f"<tr><td>{html.escape(spec.title)}</td><td><progress value='{done}' "
-            f"max='{spec.task.epochs}'></progress></td><td>{words}</td></tr>"
+            f"max='{spec.task.epochs}'></progress></td><td>{said}</td></tr>"
         )
     total = len(tally.specs)
     text = f"{tally.ended} of {total} runs ended, {duration(tally.elapsed)} so far"

@@ -73,6 +73,17 @@ class Tally:
         return self.elapsed * left / done if done else None
 
 
+def words(progress: Progress) -> str:
+    """What a report says, for people: how far a run is, and how it ended."""
+    history, epochs = progress.history, progress.spec.task.epochs
+    if progress.kind == "failed":
+        return f"failed: {progress.message}"
+    text = f"epoch {len(history)} of {epochs}"
+    if history:
+        text += f", accuracy {100 * history[-1]['val_accuracy']:.2f} %"
+    return text if progress.kind == "epoch" else f"{progress.kind}, {text}"
+
+
 def duration(seconds: float | None) -> str:
     """A time for people.
 

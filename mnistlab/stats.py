@@ -79,12 +79,17 @@ def difference_interval(
     )
 
 
-def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    if len(values) < 2:
-        raise ValueError(
-            f"expected at least 2 values, got {len(values)}; one run has no spread"
-        )
-    return float(np.mean(values)), float(np.std(values, ddof=1))
+def _around_mean(
+    values: Sequence[float], confidence: float, new_values: int
+) -> Interval:
+    """Mean ± t·s·sqrt(new_values + 1/n), with n - 1 degrees of freedom."""
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"expected at least 2 values, got {n}; one run has no spread")
+    t = float(stats.t.ppf((1 + confidence) / 2, n - 1))
+    half = t * float(np.std(values, ddof=1)) * math.sqrt(new_values + 1 / n)
+    mean = float(np.mean(values))
+    return Interval(mean - half, mean + half)
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
@@ -99,10 +104,7 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     >>> [round(end, 4) for end in mean_interval([1, 2, 3])]
     [-0.4841, 4.4841]
     """
-    mean, sd = _mean_and_sd(values)
-    n = len(values)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
-    return Interval(mean - half, mean + half)
+    return _around_mean(values, confidence, new_values=0)
 
 
 def prediction_interval(
@@ -121,10 +123,7 @@ def prediction_interval(
     >>> [round(end, 4) for end in prediction_interval([1, 2, 3])]
     [-2.9683, 6.9683]
     """
-    mean, sd = _mean_and_sd(values)
-    n = len(values)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd * math.sqrt(1 + 1 / n)
-    return Interval(mean - half, mean + half)
+    return _around_mean(values, confidence, new_values=1)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from mnistlab import data, models, store
-from mnistlab.claims import comparable
 from mnistlab.environment import BACKEND_PACKAGES, PACKAGE, package_versions
+from mnistlab.judging import comparable
 from mnistlab.live import show
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes

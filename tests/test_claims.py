@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import EXPERIMENTS, fake, seeds
 
-from mnistlab import claims, models, reported
-from mnistlab.claims import CONTRADICTED, SUPPORTED, UNDECIDED, Part
+from mnistlab import claims, judging, models, reported
+from mnistlab.judging import CONTRADICTED, SUPPORTED, UNDECIDED, Part
 from mnistlab.runs import Run
 
 CLAIMS = {claim.id: claim for claim in claims.CLAIMS}
@@ -235,12 +235,12 @@ def test_short_runs_other_data_and_other_backends_do_not_decide():
     short = Run(whole.record | {"epochs": 2}, None)
     other = Run(whole.record | {"dataset": {"name": "d", "fingerprint": "0"}}, None)
     holdout = Run(whole.record | {"protocol": "holdout"}, None)
-    assert claims.comparable([short, other, holdout]) == {}
+    assert judging.comparable([short, other, holdout]) == {}
     later = fake("conv2_a2", 0, finished="2027-01-01T00:00:00")
     jax = [fake("conv2_a2", seed, backend="jax") for seed in (1, 2)]
-    found = claims.comparable([later, whole, jax[0]])
+    found = judging.comparable([later, whole, jax[0]])
     assert found == {"conv2_a2": {0: later}}
-    found = claims.comparable([whole, *jax])
+    found = judging.comparable([whole, *jax])
     assert found == {"conv2_a2": dict(zip((1, 2), jax, strict=True))}
 
 
@@ -284,7 +284,7 @@ def test_single_runs_of_d_are_decided_by_mcnemar(only_d3, verdict, monkeypatch):
 )
 def test_2019_is_reproduced_if_one_more_run_may_be_like_it(accuracies, verdict):
     runs = [fake("conv2_a2", seed, accuracy=a) for seed, a in enumerate(accuracies)]
-    found = claims.reproduction("conv2_a2", runs)
+    found = judging.reproduction("conv2_a2", runs)
     assert (found.verdict, found.reported) == (verdict, 0.9877)
     assert found.accuracies == tuple(accuracies)
     if len(accuracies) == 1:  # the binomial interval of no difference at all
@@ -296,7 +296,7 @@ def test_only_the_28_as_they_are_reproduce_2019():
     run = fake("conv2_a2")
     other = asdict(EXPERIMENTS["conv2_a5"]) | {"name": "conv2_a2"}
     edited = Run(run.record | {"experiment": json.loads(json.dumps(other))}, None)
-    assert claims.reproduction("conv2_a2", [edited]).verdict == "no full run"
+    assert judging.reproduction("conv2_a2", [edited]).verdict == "no full run"
 
 
 def test_controls_differ_from_their_model_in_one_thing():

@@ -6,7 +6,7 @@ import re
 import pytest
 from conftest import ROOT, make_spec, seeds
 
-from mnistlab import claims, evidence, models, reported, schedule, store, study
+from mnistlab import claims, evidence, models, reported, schedule, store, study, summary
 from mnistlab.runs import Run
 
 
@@ -25,23 +25,25 @@ def test_the_evidence_is_small_and_of_clean_commits():
 def test_the_readme_has_the_tables_that_the_evidence_makes():
     """`make tables` writes them."""
     text = (ROOT / "README.md").read_text()
-    assert evidence.models_table() in text
-    assert evidence.claims_table() in text
-    rows = re.findall(r"^\|\s+(\w+_\w+)\s+\|", evidence.models_table(), re.M)
+    gathered = study.load_runs(dataset="digits")
+    table = summary.models_table(gathered.full)
+    assert table in text
+    assert summary.conclusions_table(gathered) in text
+    rows = re.findall(r"^\|\s+(\w+_\w+)\s+\|", table, re.M)
     assert rows == [e.name for family in models.FAMILIES.values() for e in family]
 
 
 def test_the_coverage_in_results_is_that_of_its_runs(mnist):
-    assert evidence.coverage_table() in (ROOT / "results/README.md").read_text()
+    table = summary.coverage_table(sum(evidence.wanted(mnist), []), study.evidence())
+    assert table in (ROOT / "results/README.md").read_text()
 
 
-def test_a_row_of_the_readme_says_what_the_runs_say(monkeypatch):
+def test_a_row_of_the_readme_says_what_the_runs_say():
     runs = seeds("conv2_a2", accuracy=0.9877)
     gathered = study.Gathered([], runs, [], [])
-    monkeypatch.setattr(evidence, "load_runs", lambda **_: gathered)
     rows = {
         cells[1]: cells
-        for line in evidence.models_table().splitlines()
+        for line in summary.models_table(gathered.full).splitlines()
         for cells in [[cell.strip() for cell in line.split("|")]]
     }
     assert rows["conv2_a2"][2:10] == [
@@ -49,7 +51,7 @@ def test_a_row_of_the_readme_says_what_the_runs_say(monkeypatch):
         "",
     ]  # fmt: skip
     assert rows["mlp_e1"][3:7] == ["", "", "", "no full run"]
-    said = evidence.claims_table()
+    said = summary.conclusions_table(gathered)
     assert said.count("undecided") == len(reported.conclusions()) == len(claims.CLAIMS)
 
 

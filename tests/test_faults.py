@@ -112,10 +112,23 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bits(
         name = run["model"]
         assert run["status"] == ("reused" if name in finished else "trained")
         if name not in finished:
-            line = f"{name}, seed 0".ljust(20) + f" started, {kept.get(name, 0)}/30"
+            line = (
+                f"{name}, seed 0".ljust(20)
+                + f" started, epoch {kept.get(name, 0)} of 30"
+            )
             assert line in done.stdout
     for name, record in finished.items():
         assert now[name] == record, "what was finished is as it was"
+
+
+def interrupt(build, within):
+    """Ctrl-C to a build and its children; it ends politely in so many seconds."""
+    began = time.monotonic()
+    os.killpg(build.pid, signal.SIGINT)
+    said, _ = build.communicate(timeout=20)
+    assert time.monotonic() - began < within
+    assert build.returncode == 130, said
+    assert "Traceback" not in said
 
 
 @pytest.mark.faults
@@ -126,12 +139,7 @@ def test_an_interrupted_build_ends_in_ten_seconds_and_goes_on(undisturbed, tmp_p
     attempt = tmp_path / "failed" / "conv2.ipynb"
     until(lambda: attempt.exists(), seconds=240)
     family = descendants(build)
-    started = time.monotonic()
-    os.killpg(build.pid, signal.SIGINT)
-    said, _ = build.communicate(timeout=20)
-    assert time.monotonic() - started < 10
-    assert build.returncode == 130, said
-    assert "Traceback" not in said
+    interrupt(build, within=10)
     assert not alive(family)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["exit_code"] == 130
@@ -164,12 +172,7 @@ def test_a_second_interrupt_stops_at_once(tmp_path):
     os.killpg(build.pid, signal.SIGINT)
     time.sleep(0.5)
     assert build.poll() is None
-    started = time.monotonic()
-    os.killpg(build.pid, signal.SIGINT)
-    said, _ = build.communicate(timeout=20)
-    assert time.monotonic() - started < 1
-    assert build.returncode == 130, said
-    assert "Traceback" not in said
+    interrupt(build, within=1)
     until(lambda: not alive(family), seconds=5)
 
 

@@ -80,7 +80,7 @@ def test_where_there_is_no_terminal_each_step_is_a_line(specs, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert "tiny, seed 0" in lines[0]
-    assert "1/3 epochs, accuracy 0.6000" in lines[0]
+    assert "epoch 1 of 3, accuracy 60.00 %" in lines[0]
     assert "failed: no memory" in lines[1]
     assert "published    3.0 s" in lines[2]
     assert not any("\x1b" in line for line in lines)

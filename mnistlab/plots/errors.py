@@ -13,6 +13,18 @@ from mnistlab.plots.look import colour, describe, marker, nothing, panel, short
 from mnistlab.runs import Run
 
 
+def _heatmap(values: object, legend: str, ax: Axes, **options: object) -> None:
+    """Seaborn's heat map, with small numbers in its cells and rows named upright."""
+    seaborn.heatmap(
+        np.asarray(values),
+        ax=ax,
+        annot_kws={"fontsize": 8},
+        cbar_kws={"label": legend},
+        **({"annot": True, "fmt": ".1f"} | options),
+    )
+    ax.tick_params(axis="y", labelrotation=0)
+
+
 def confusion(runs: Sequence[Run], y_test: np.ndarray, ax: Axes | None = None) -> Axes:
     """Draw which digits are taken for which, over all runs given; errors only.
 
@@ -26,19 +38,10 @@ def confusion(runs: Sequence[Run], y_test: np.ndarray, ax: Axes | None = None) -
         predicted, _ = run.predictions()
         np.add.at(counts, (y_test[: len(predicted)], predicted), 1)
     ax = panel(ax, 6, 5)
-    seaborn.heatmap(
-        counts,
-        mask=np.eye(10, dtype=bool),
-        annot=True,
-        fmt="d",
-        cmap="Blues",
-        annot_kws={"fontsize": 8},
-        cbar_kws={"label": "test images"},
-        ax=ax,
-    )
+    diagonal = np.eye(10, dtype=bool)
+    _heatmap(counts, "test images", ax, cmap="Blues", fmt="d", mask=diagonal)
     ax.set_xlabel("predicted digit")
     ax.set_ylabel("given digit")
-    ax.tick_params(axis="y", labelrotation=0)
     np.fill_diagonal(counts, 0)
     given, taken = np.unravel_index(counts.argmax(), counts.shape)
     total = counts.sum()
@@ -76,18 +79,8 @@ def errors_by_digit(
             rows.append(100 * wrong / np.where(count, count, np.nan))
         shares.append(np.mean(rows, axis=0))
     ax = panel(ax, 9, 1.6 + 0.3 * len(models))
-    seaborn.heatmap(
-        np.array(shares),
-        annot=True,
-        fmt=".1f",
-        cmap="Oranges",
-        annot_kws={"fontsize": 8},
-        cbar_kws={"label": "images wrong (%)"},
-        yticklabels=list(models),
-        ax=ax,
-    )
+    _heatmap(shares, "images wrong (%)", ax, cmap="Oranges", yticklabels=list(models))
     ax.set_xlabel("given digit")
-    ax.tick_params(axis="y", labelrotation=0)
     hardest = int(np.nanargmax(np.nanmean(shares, axis=0)))
     ax.set_title(f"Errors by digit: {hardest} is the hardest")
     describe(
@@ -105,19 +98,17 @@ def agreement(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     names, shares = comparison.agreement(runs)
     between = shares[~np.eye(len(names), dtype=bool)]
     ax = panel(ax, 5 + 0.32 * len(names), 2.4 + 0.27 * len(names))
-    seaborn.heatmap(
+    _heatmap(
         100 * shares,
-        mask=np.eye(len(names), dtype=bool),
+        "same answer (% of test images)",
+        ax,
         cmap="viridis",
+        mask=np.eye(len(names), dtype=bool),
+        annot=len(names) <= 10,
         xticklabels=[short(name) for name in names],
         yticklabels=names,
-        annot=len(names) <= 10,
-        fmt=".1f",
-        cbar_kws={"label": "same answer (% of test images)"},
-        ax=ax,
     )
     ax.tick_params(axis="x", labelrotation=90)
-    ax.tick_params(axis="y", labelrotation=0)
     ax.set_xlabel("model")
     low, high = 100 * between.min(), 100 * between.max()
     ax.set_title(f"Two models agree on {low:.1f} to {high:.1f} % of the images")

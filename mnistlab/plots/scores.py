@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from mnistlab import comparison, reported, stats
-from mnistlab.claims import FAIR_PAIRS, LEAST_SEEDS, accuracy, gap
+from mnistlab.claims import FAIR_PAIRS
+from mnistlab.judging import LEAST_SEEDS, accuracy, gap
 from mnistlab.plots.look import colour, describe, family_handles, marker, nothing
 from mnistlab.plots.look import panel as _panel
 from mnistlab.runs import Run

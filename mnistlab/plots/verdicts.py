@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnistlab import claims
-from mnistlab.claims import Claim, Part
+from mnistlab.claims import Claim
+from mnistlab.judging import Part
 from mnistlab.plots.look import describe, nothing
 from mnistlab.runs import Run
 

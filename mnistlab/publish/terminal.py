@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mnistlab.progress import Tally, duration
+from mnistlab.progress import Tally, duration, words
 from mnistlab.publish.build import Published
 from mnistlab.runs import RunSpec
 from mnistlab.schedule import Progress
@@ -114,16 +114,11 @@ def reports(
 
 def _run_line(tally: Tally, progress: Progress) -> None:
     tally.note(progress)
-    epochs = f"{len(progress.history)}/{progress.spec.task.epochs} epochs"
+    text = words(progress)
     if progress.kind == "failed":
-        text = click.style(f"failed: {progress.message}", fg="red")
-    elif progress.kind == "started":
-        text = f"started, {epochs}"
+        text = click.style(text, fg="red")
     elif progress.kind == "epoch":
-        text = f"{epochs}, accuracy {progress.history[-1]['val_accuracy']:.4f}"
         text += f", {duration(tally.seconds_left)} left"
-    else:
-        text = "trained"
     minutes, seconds = divmod(int(tally.elapsed), 60)
     click.echo(
         f"{minutes:3}:{seconds:02}  {tally.ended:3} of {len(tally.specs)} runs  "

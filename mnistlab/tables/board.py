@@ -8,7 +8,8 @@ import pandas as pd
 from IPython.display import Markdown
 
 from mnistlab import comparison, stats
-from mnistlab.claims import FAIR_PAIRS, LEAST_SEEDS
+from mnistlab.claims import FAIR_PAIRS
+from mnistlab.judging import LEAST_SEEDS
 from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run

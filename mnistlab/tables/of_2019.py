@@ -11,7 +11,7 @@ from IPython.display import HTML
 from prettytable import PrettyTable
 
 from mnistlab import reported
-from mnistlab.claims import LEAST_SEEDS, SINGLE, comparable, reproduction
+from mnistlab.judging import LEAST_SEEDS, SINGLE, comparable, reproduction
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
 from mnistlab.tables.architectures import (
@@ -171,7 +171,7 @@ def beside_2019(
     """2019's test accuracy beside ours, with the verdict on its reproduction.
 
     Only runs of the whole 2019 recipe on all of MNIST count; for a model without one,
-    the row says so. See `mnistlab.claims.reproduction` for the rule.
+    the row says so. See `mnistlab.judging.reproduction` for the rule.
     """
     known = [run for run in [*evidence, *runs] if run.compares_with_2019]
     found = comparable(known)

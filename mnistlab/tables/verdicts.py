@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from mnistlab import claims, reported
-from mnistlab.claims import Claim, Part
+from mnistlab import claims, judging, reported
+from mnistlab.claims import Claim
+from mnistlab.judging import Part
 from mnistlab.models import FAMILIES
 from mnistlab.models.controls import NORMALIZATIONS
 from mnistlab.runs import Run
@@ -26,7 +27,7 @@ def conclusions(runs: Sequence[Run], y_test: np.ndarray | None = None) -> Table:
     rows = []
     for claim in claims.CLAIMS:
         judged = claims.judge(claim, runs, y_test)
-        decided = [part for part in judged.parts if part.verdict != claims.UNDECIDED]
+        decided = [part for part in judged.parts if part.verdict != judging.UNDECIDED]
         rows.append(
             {
                 "id": f'<a href="#{claim.id}">{claim.id}</a>',
@@ -122,7 +123,7 @@ def _bounds(part: Part) -> str:
 
 def _records(parts: Sequence[Part], runs: Sequence[Run]) -> str:
     """Links to the records of all runs that a conclusion's parts were computed from."""
-    found = claims.comparable(runs)
+    found = judging.comparable(runs)
     names = {name for part in parts for name in part.models if name in found}
     if not names:
         return ""
@@ -136,7 +137,7 @@ def _records(parts: Sequence[Part], runs: Sequence[Run]) -> str:
 def normalizations(runs: Sequence[Run]) -> Table:
     """Which scaling of the pixels did B use? 2019 beside each that it may have been."""
     known = {e.name: e for family in FAMILIES.values() for e in family}
-    found = claims.comparable(runs)
+    found = judging.comparable(runs)
     bases = dict.fromkeys("_".join(e.name.split("_")[:2]) for e in NORMALIZATIONS)
     rows = []
     for base in bases:
@@ -156,7 +157,7 @@ def normalizations(runs: Sequence[Run]) -> Table:
                 "2019, test loss": f"{final.test_loss:.4f}",
             }  # fmt: skip
             if own:
-                row["ours (%)"] = ", ".join(percent(claims.accuracy(r)) for r in own)
+                row["ours (%)"] = ", ".join(percent(judging.accuracy(r)) for r in own)
                 row["ours, test loss"] = ", ".join(
                     f"{run.record['test']['loss']:.4f}" for run in own
                 )

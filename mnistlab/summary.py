@@ -1,0 +1,107 @@
+"""What the README and results/README.md say of the committed evidence, as Markdown."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from prettytable import PrettyTable, TableStyle
+
+from mnistlab import claims, judging, reported
+from mnistlab.models import FAMILIES
+from mnistlab.models.sizes import params
+from mnistlab.progress import duration
+from mnistlab.runs import Run, RunSpec, run_key
+from mnistlab.study import Gathered
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    table = PrettyTable(columns)
+    table.set_style(TableStyle.MARKDOWN)
+    table.add_rows(rows)
+    return table.get_string()
+
+
+def models_table(runs: Sequence[Run]) -> str:
+    """The README's table: each model's 2019 figure, ours, verdict, size and cost."""
+    found = judging.comparable(runs)
+    rows = []
+    for experiment in sum(FAMILIES.values(), ()):
+        if experiment.name not in reported.finals():
+            continue
+        own = list(found.get(experiment.name, {}).values())
+        verdict = judging.reproduction(experiment.name, runs)
+        interval, ours, took = "", "", ""
+        if own:
+            ours = f"{100 * np.mean(verdict.accuracies):.2f}"
+            took = duration(float(np.mean([run.record["cpu_seconds"] for run in own])))
+        if len(own) >= judging.LEAST_SEEDS:
+            low, high = (100 * end for end in verdict.interval)
+            interval = f"{low:.2f} to {min(high, 100):.2f}"
+        rows.append(
+            [
+                experiment.name, f"{100 * verdict.reported:.2f}", ours, len(own) or "",
+                interval, verdict.verdict, f"{params(experiment):,}", took,
+            ]
+        )  # fmt: skip
+    columns = (
+        "model", "2019 (%)", "ours, mean (%)", "runs", "one more run, 95 % (%)",
+        "2019 is", "parameters", "CPU time",
+    )  # fmt: skip
+    return _markdown(columns, rows)
+
+
+def conclusions_table(gathered: Gathered) -> str:
+    """The README's list of 2019's conclusions and what the evidence makes of them."""
+    rows = [
+        (
+            claim.id,
+            claim.reported.sentence,
+            claims.judge(claim, gathered.evidence, gathered.labels).verdict,
+        )
+        for claim in claims.CLAIMS
+    ]
+    return _markdown(("", "2019 said", "today"), rows)
+
+
+def coverage_table(wanted: Sequence[RunSpec], evidence: Sequence[Run]) -> str:
+    """Which runs are wanted and which are there, by model and protocol.
+
+    Counts every committed run of a model's whole recipe; those of other training code
+    or versions than this checkout's are counted apart.
+    """
+    keys = {run.record["key"] for run in evidence}
+    rows: dict[tuple[str, str], list[set[int]]] = {}
+    for spec in wanted:
+        task = spec.task
+        key = (task.experiment.name, task.protocol)
+        asked, there, _ = rows.setdefault(key, [set(), set(), set()])
+        asked.add(task.seed)
+        if run_key(spec) in keys:
+            there.add(task.seed)
+    for run in evidence:
+        key = (run.name, run.record["protocol"])
+        if key in rows and run.seed not in rows[key][1]:
+            rows[key][2].add(run.seed)
+
+    def seeds(numbers: set[int]) -> str:
+        return ", ".join(map(str, sorted(numbers)))
+
+    lines = [
+        (name, protocol, seeds(asked), seeds(there), seeds(asked - there), seeds(other))
+        for (name, protocol), (asked, there, other) in rows.items()
+    ]
+    columns = ("model", "protocol", "wanted", "there", "missing", "of other code")
+    return _markdown(columns, lines)
+
+
+def between(text: str, name: str, content: str) -> str:
+    """A text with what stands between two comments of this name replaced.
+
+    >>> print(between("a <!-- x -->old<!-- end of x --> b", "x", "new"))
+    a <!-- x -->
+    new
+    <!-- end of x --> b
+    """
+    pattern = rf"(<!-- {name} -->).*?(<!-- end of {name} -->)"
+    inside = re.compile(pattern, re.DOTALL)
+    return inside.sub(lambda match: f"{match[1]}\n{content}\n{match[2]}", text)
