@@ -47,7 +47,8 @@ tables: $(INSTALLED)  ## write the README's tables from results/
 	$(BIN)/python -m mnistlab.evidence tables
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(AS_ROOT)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks \
+		--LabApp.news_url=None $(AS_ROOT)
 
 check: $(INSTALLED)  ## lint, formatting, and no outputs in notebooks
 	$(BIN)/ruff check .

@@ -18,20 +18,25 @@ ENDINGS = {
     "error": ("1 / 0", {}, "failed", "ZeroDivisionError"),
     "exit 0": ("import sys; sys.exit(0)", {}, "failed", "SystemExit"),
     "out of memory": ("bytearray(2**60)", {}, "failed", "MemoryError"),
-    "killed": ("os.kill(os.getpid(), 9)", {}, "killed", "SIGKILL (out of memory?)"),
+    "killed": (
+        "os.kill(os.getpid(), 9)",
+        {},
+        "killed",
+        "SIGKILL in code cell 2 (out of memory?)",
+    ),
     "segfault": (
         "import ctypes; ctypes.string_at(0)",
         {},
         "killed",
-        "ended by SIGSEGV in this cell",
+        "ended by SIGSEGV in code cell 2",
     ),
-    "abort": ("os.abort()", {}, "killed", "ended by SIGABRT in this cell"),
+    "abort": ("os.abort()", {}, "killed", "ended by SIGABRT in code cell 2"),
     "exit 3": ("os._exit(3)", {}, "killed", "with exit code 3"),
     "interrupted": (
         "import signal; os.kill(os.getpid(), signal.SIGINT)",
         {},
         "interrupted",
-        "interrupted in this cell",
+        "The kernel was interrupted",
     ),
     "cell too long": (
         "import time; time.sleep(60)",
@@ -43,7 +48,7 @@ ENDINGS = {
         "import time; time.sleep(60)",
         {"timeout": 8},
         "timeout",
-        "took longer than 8 s, and is in this cell",
+        "took longer than 8 s, and was in code cell 2",
     ),
     "deaf": (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",

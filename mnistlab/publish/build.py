@@ -328,11 +328,11 @@ def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
     for run in runs:
         record = run.record
-        epochs = record["epochs"]
-        is_recipes = epochs == run.experiment.recipe.epochs
+        epochs = f"{record['epochs']} epoch{'s' if record['epochs'] > 1 else ''}"
+        if record["epochs"] == run.experiment.recipe.epochs:
+            epochs = "all epochs"
         title = (
-            f"{record['train_size']:,} images, "
-            f"{'all' if is_recipes else epochs} epochs, {record['test_size']:,} test "
+            f"{record['train_size']:,} images, {epochs}, {record['test_size']:,} test "
             f"images, {record['protocol']}, {record['backend']}"
         )
         found.setdefault(title, []).append(run)

@@ -77,7 +77,9 @@ def _engine(folder: Path):
                     self.nb_man.cell_exception(cell, index, exception=error)
                     break
                 except BaseException as error:
-                    status, message = explain(error, self.km)
+                    before = self.nb.cells[: index + 1]
+                    number = sum(cell.cell_type == "code" for cell in before)
+                    status, message = explain(error, self.km, number)
                     cell.setdefault("outputs", []).append(_error(status, message))
                     self.nb_man.cell_exception(cell, index, exception=error)
                     raise NotebookEnded(status, message) from error
@@ -119,8 +121,11 @@ def _engine(folder: Path):
     return HonestEngine
 
 
-def explain(error: BaseException, kernel: Any = None) -> tuple[str, str]:
-    """The status and a sentence for what ended a notebook."""
+def explain(
+    error: BaseException, kernel: Any = None, number: int | None = None
+) -> tuple[str, str]:
+    """The status and a sentence for what ended a notebook, in which code cell."""
+    where = f" in code cell {number}" if number else ""
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -133,22 +138,19 @@ def explain(error: BaseException, kernel: Any = None) -> tuple[str, str]:
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             cause = " (out of memory?)" if name == "SIGKILL" else ""
-            return "killed", f"The kernel was ended by {name}{cause} in this cell."
-        return "killed", f"The kernel ended in this cell, with exit code {code}."
+            return "killed", f"The kernel was ended by {name}{where}{cause}."
+        return "killed", f"The kernel ended{where}, with exit code {code}."
     if isinstance(error, CellTimeoutError):
         return "timeout", str(error).partition("\n")[0]
     if isinstance(error, NotebookTimeout):
-        return (
-            "timeout",
-            f"The notebook took longer than {error} s, and is in this cell.",
-        )
+        return "timeout", f"The notebook took longer than {error} s, and was{where}."
     if isinstance(error, NoSuchKernel):
         return "no-kernel", f"There is no kernel named {error.name!r} on this machine."
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "Interrupted in this cell."
+        return "interrupted", f"Interrupted{where}."
     if isinstance(error, PapermillExecutionError):
         if error.ename == "KeyboardInterrupt":
-            return "interrupted", "The kernel was interrupted in this cell."
+            return "interrupted", f"The kernel was interrupted{where}."
         return "failed", f"{error.ename}: {error.evalue}"
     return "failed", f"{type(error).__name__}: {error}"
 

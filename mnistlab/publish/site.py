@@ -171,7 +171,7 @@ def recipes(runs: Sequence[Run]) -> Table:
             "weights' SHA-256": run.record["weights_sha256"][:12],
             "data": html.escape(run.record["dataset"]["name"]),
             "commit": html.escape(run.record["commit"][:12]),
-            "finished": run.record["finished"][:16].replace("T", " "),
+            "finished": run.record["finished"][:16].replace("T", "\N{NO-BREAK SPACE}"),
             "command": f"<code>{html.escape(command(run))}</code>",
         }
         for run in runs
