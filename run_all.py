@@ -65,7 +65,11 @@ def build(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     from mnistlab import data
-    from mnistlab.publish import plan
+
+    try:
+        from mnistlab.publish import plan
+    except ValueError as error:  # of an experiment or a recipe that cannot be
+        raise click.ClickException(f"mnistlab/models: {error}") from error
     from mnistlab.study import StudyError, lock_output
 
     if workers and scheduler:

@@ -86,9 +86,11 @@ def _check(arrays: tuple[np.ndarray, ...], where: str) -> tuple[np.ndarray, ...]
                 f"{where}: expected one label for each of {len(images):,} {part} "
                 f"images, got shape {labels.shape}; are training and test files mixed?"
             )
-        if not np.issubdtype(labels.dtype, np.integer) or (
-            labels.min() < 0 or labels.max() > 9
-        ):
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise DataError(
+                f"{where}: expected {part} labels 0 to 9, got {labels.dtype}"
+            )
+        if labels.min() < 0 or labels.max() > 9:
             raise DataError(
                 f"{where}: expected {part} labels 0 to 9, got "
                 f"{labels.dtype} from {labels.min()} to {labels.max()}"

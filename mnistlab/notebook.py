@@ -6,7 +6,7 @@ from IPython.display import display
 from mnistlab import claims, data, models, plots, reported, tables
 from mnistlab.files import DataError
 from mnistlab.result import best_of, declare
-from mnistlab.schedule import ScheduleError
+from mnistlab.schedule import ScheduleError, SchedulerGone
 from mnistlab.store import StoreError
 from mnistlab.study import StudyError, evidence, load_runs, study
 
@@ -27,7 +27,14 @@ __all__ = [
 
 # A user's own mistakes and interruptions, which a sentence explains better than the
 # places in our source that it came through.
-MISTAKES = (StudyError, DataError, ScheduleError, StoreError, KeyboardInterrupt)
+MISTAKES = (
+    StudyError,
+    DataError,
+    ScheduleError,
+    SchedulerGone,
+    StoreError,
+    KeyboardInterrupt,
+)
 
 
 def _sentence(shell, kind, error, _traceback, tb_offset=None):

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,10 @@ from mnistlab.train import Arrays, read_history
 
 class ScheduleError(ValueError):
     """Training cannot be scheduled: no scheduler, or no worker of the same code."""
+
+
+class SchedulerGone(ConnectionError):
+    """The scheduler ended while it was used; the same call goes on."""
 
 
 @dataclass(frozen=True)
@@ -105,19 +110,30 @@ def _cluster(address: str):
 
     try:
         client = Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
+        # Dask takes what another program answers for the length of a message.
         raise ScheduleError(
             f"--scheduler {address}: expected a Dask scheduler to answer there within "
             "10 seconds, and none did; start one with `dask scheduler` (README.md)"
         ) from error
+    # A connection that is lost would be logged with its tracebacks, again and again.
+    log = logging.getLogger("distributed.client")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
     try:
         with client:
-            yield client
-    except CommClosedError as error:
-        raise ScheduleError(
-            f"--scheduler {address}: the scheduler is gone; the same command goes on "
-            "from the epochs that have finished"
-        ) from error
+            try:
+                yield client
+            except (OSError, CancelledError) as error:
+                gone = isinstance(error, CommClosedError) or client.status != "running"
+                if not gone:
+                    raise  # the disk is full, for instance
+                raise SchedulerGone(
+                    f"--scheduler {address}: the scheduler is gone; the same command "
+                    "goes on from the epochs that have finished"
+                ) from error
+    finally:
+        log.setLevel(level)
 
 
 @contextmanager
@@ -221,6 +237,7 @@ def train_runs(
     Raises:
         KeyboardInterrupt: finished epochs are stored; the same call goes on from them.
         ScheduleError: there is no scheduler, or none of its workers may be used.
+        SchedulerGone: it ended meanwhile; the same call goes on.
         OSError: the output folder cannot be written to; what was there is whole.
     """
     if not specs:
@@ -301,6 +318,8 @@ def _train(client, specs, dataset, devices, out, fresh, report, results):
 
     def finish(future) -> None:
         spec, epoch, worker = running.pop(future)
+        if future.status == "cancelled":
+            raise CancelledError  # by us never: the scheduler has forgotten it
         if future.status not in ("finished", "error"):
             return fail(spec, f"its task was {future.status}")
         next_one = None
@@ -309,6 +328,8 @@ def _train(client, specs, dataset, devices, out, fresh, report, results):
             next_one = submit(spec, epoch + 1, None, *(holders[:1] or [worker]))
         try:
             result, environment = future.result()
+        except CancelledError:
+            raise
         except Exception as error:
             if next_one is not None:  # the worker died with the result in its hands
                 del running[next_one]

@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,25 @@ from mnistlab.runs import Run, RunSpec, experiment_from, run_key
 
 class StoreError(OSError):
     """A file cannot be written: the disk is full or read-only, for instance."""
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, if they are not there.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _store_error(path, error) from error
+
+
+def _store_error(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write {path}: {error.strerror}; make room or use another "
+        "--out, and the same command goes on from here"
+    )
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -43,10 +63,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise StoreError(
-                f"cannot write {path}: {error.strerror}; make room or use another "
-                "--out, and the same command goes on from here"
-            ) from error
+            raise _store_error(path, error) from error
         raise
 
 
@@ -92,12 +109,15 @@ def read_run(folder: Path, status: str = "reused") -> Run | None:
             raise ValueError(f"expected schema {SCHEMA}, got {record['schema']!r}")
         if record["key"][:16] != path.parent.name:
             raise ValueError(f"its key is {record['key'][:16]}, not its folder's name")
-        if not (path.parent / "predictions.npz").is_file():
-            raise ValueError("predictions.npz is missing")
+        if record["model"] != path.parent.parent.name:
+            raise ValueError(f"it is of {record['model']!r}, not its folder's model")
+        if not zipfile.is_zipfile(path.parent / "predictions.npz"):
+            raise ValueError("predictions.npz is missing or damaged")
         experiment_from(record)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError,
+            RecursionError) as error:  # fmt: skip
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(f"{path} is not used: {reason}", stacklevel=2)
         return None

@@ -66,12 +66,20 @@ def _count(name: str, value: object, least: int = 1) -> int:
 
 def _experiments(family: str | Iterable[Experiment]) -> tuple[Experiment, ...]:
     if isinstance(family, str):
-        return models.FAMILIES[choose("family", family, models.FAMILIES)]
-    experiments = tuple(family)
+        experiments = models.FAMILIES[choose("family", family, models.FAMILIES)]
+    else:
+        experiments = tuple(family)
     names = [experiment.name for experiment in experiments]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise StudyError(f"family: the name {sorted(twice)[0]!r} is there twice")
+        raise StudyError(
+            f"family: the name {sorted(twice)[0]!r} is there twice; rename one"
+        )
+    for experiment in experiments:
+        try:
+            layer_sizes(experiment)  # what cannot be is told before training
+        except ValueError as error:
+            raise StudyError(f"family: {error}") from error
     return experiments
 
 
@@ -121,7 +129,6 @@ def specify(
     )
     specs = []
     for experiment in experiments:
-        layer_sizes(experiment)  # an impossible experiment is told before training
         for seed in seeds:
             task = Task(
                 experiment=experiment,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -10,10 +11,12 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 
 from mnistlab import data, models, train
 from mnistlab.data import MNIST_FINGERPRINT
+from mnistlab.files import IDX_FILES
 from mnistlab.models.experiment import Experiment, Recipe
 from mnistlab.models.layers import adam, batchnorm, conv, dense, dropout, flatten, pool
 from mnistlab.runs import Run, RunSpec
@@ -99,6 +102,25 @@ def run_command(*arguments, script=ROOT / "run_all.py", **options):
         timeout=500,
         **options,
     )
+
+
+def idx_bytes(array, magic=None, shape=None):
+    """The bytes of an array in IDX format, made here and not by the package."""
+    magic = 0x0800 + array.ndim if magic is None else magic
+    shape = array.shape if shape is None else shape
+    header = struct.pack(f">{len(shape) + 1}I", magic, *shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+def small_pictures():
+    """Twelve training and five test images of noise with labels, by file name."""
+    random = np.random.default_rng(0)
+    return {
+        name: random.integers(0, 256, (size, 28, 28))
+        if "images" in name
+        else random.integers(0, 10, size)
+        for name, size in zip(IDX_FILES, (12, 12, 5, 5), strict=True)
+    }
 
 
 DECLARE = "from mnistlab.result import declare\ndeclare('fine')"

@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from conftest import ROOT, TINY, make_spec, run_command
 from distributed import Client
 
-from mnistlab import schedule
+from mnistlab import schedule, store
 from mnistlab.environment import differences, identity
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import conv, flatten
@@ -212,14 +213,42 @@ def test_without_a_worker_of_the_same_code_nothing_is_trained(digits, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path):
-    done = run_command(
-        "--dataset", "digits", "--profile", "smoke", "--only", "mlp",
-        "--scheduler", "tcp://127.0.0.1:9", "--out", tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "expected a Dask scheduler to answer there" in done.stderr
+def test_a_full_disk_is_not_taken_for_a_lost_scheduler(
+    two_workers, digits, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise store.StoreError("cannot write: No space left on device")
+
+    monkeypatch.setattr(store, "write_checkpoint", full)
+    spec = make_spec(digits)
+    with pytest.raises(store.StoreError):
+        schedule.train_runs([spec], digits, tmp_path, scheduler=two_workers)
+
+
+def test_a_scheduler_that_dies_is_one_line_and_what_was_trained_is_kept(tmp_path):
+    out = tmp_path / "out"
+
+    def kill_it(scheduler):
+        while not list(out.glob("runs/*/*/state.npz")):
+            time.sleep(0.1)
+        os.kill(scheduler.pid, signal.SIGKILL)
+
+    with cluster(tmp_path, workers=1) as address:
+        (scheduler,) = (
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if str(tmp_path / "scheduler.json") in (process.info["cmdline"] or ())
+            and "scheduler" in process.info["cmdline"]
+        )
+        threading.Thread(target=kill_it, args=(scheduler,), daemon=True).start()
+        done = run_command(
+            "--dataset", "digits", "--profile", "smoke", "--only", "mlp",
+            "-p", "epochs=300", "--scheduler", address, "--out", out,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "the scheduler is gone; the same command goes on" in done.stderr
+    assert list(out.glob("runs/*/*/state.npz"))
 
 
 def test_a_worker_with_another_backend_is_foreign(monkeypatch):

@@ -3,10 +3,10 @@
 import gzip
 import html
 import json
-import struct
 
 import numpy as np
 import pytest
+from conftest import idx_bytes, small_pictures
 
 from mnistlab import data
 from mnistlab.files import IDX_FILES, DataError, read_files, read_idx
@@ -14,28 +14,15 @@ from mnistlab.files import IDX_FILES, DataError, read_files, read_idx
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 
 
-def idx(array, magic=None):
-    """The bytes of an array in IDX format, made here and not by the package."""
-    magic = 0x0800 + array.ndim if magic is None else magic
-    header = struct.pack(f">{array.ndim + 1}I", magic, *array.shape)
-    return header + array.astype(np.uint8).tobytes()
-
-
 @pytest.fixture
 def small():
-    random = np.random.default_rng(0)
-    return {
-        TRAIN_IMAGES: random.integers(0, 256, (12, 28, 28)),
-        TRAIN_LABELS: random.integers(0, 10, 12),
-        TEST_IMAGES: random.integers(0, 256, (5, 28, 28)),
-        TEST_LABELS: random.integers(0, 10, 5),
-    }
+    return small_pictures()
 
 
 @pytest.fixture
 def folder(tmp_path, small):
     for name, array in small.items():
-        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
     return tmp_path
 
 
@@ -60,8 +47,8 @@ def test_gzip_plain_dotted_and_npz_files_have_one_fingerprint(folder, small, tmp
     for path in (plain, dotted, packed):
         path.mkdir()
     for name, array in small.items():
-        (plain / name).write_bytes(idx(array))
-        (dotted / name.replace("-idx", ".idx")).write_bytes(idx(array))
+        (plain / name).write_bytes(idx_bytes(array))
+        (dotted / name.replace("-idx", ".idx")).write_bytes(idx_bytes(array))
     names = ("x_train", "y_train", "x_test", "y_test")
     arrays = dict(zip(names, small.values(), strict=True))
     arrays = {name: array.astype(np.uint8) for name, array in arrays.items()}
@@ -78,71 +65,6 @@ def test_the_fingerprint_sees_shapes_and_every_byte():
     assert len(prints) == 3
 
 
-BAD = {
-    "empty": (b"", "the file is empty"),
-    "cut gzip": (gzip.compress(idx(np.zeros((12, 28, 28))))[:-9], "damaged or cut off"),
-    "not gzip": (idx(np.zeros((12, 28, 28))), "expected a gzip file"),
-    "short": (gzip.compress(b"\0\0"), "fewer than 4 bytes"),
-    "no sizes": (gzip.compress(b"\0\0\x08\x03\0\0"), "the header is cut off"),
-    "cut data": (
-        gzip.compress(idx(np.zeros((12, 28, 28)))[:-1]),
-        "expected 9,408 bytes",
-    ),
-    "more data": (gzip.compress(idx(np.zeros((12, 28, 28))) + b"x"), "got 9,409"),
-    "labels": (gzip.compress(idx(np.zeros(12))), "expected magic number 0x00000803"),
-    "other sides": (gzip.compress(idx(np.zeros((12, 8, 8)))), "image of 28 x 28"),
-    "no images": (gzip.compress(idx(np.zeros((0, 28, 28)))), "at least one training"),
-    "fewer images": (gzip.compress(idx(np.zeros((9, 28, 28)))), "one label for each"),
-}
-
-
-@pytest.mark.parametrize("damage", BAD)
-def test_damaged_images_are_refused_with_what_was_expected(folder, damage):
-    content, message = BAD[damage]
-    (folder / f"{TRAIN_IMAGES}.gz").write_bytes(content)
-    with pytest.raises(DataError, match=message) as caught:
-        read_files(folder)
-    assert str(folder) in str(caught.value)
-
-
-def test_labels_above_9_are_refused(folder):
-    (folder / f"{TEST_LABELS}.gz").write_bytes(gzip.compress(idx(np.full(5, 10))))
-    with pytest.raises(DataError, match="labels 0 to 9, got uint8 from 10 to 10"):
-        read_files(folder)
-
-
-def test_swapped_files_are_refused(folder):
-    images, labels = (folder / f"{n}.gz" for n in (TEST_IMAGES, TEST_LABELS))
-    content = images.read_bytes()
-    images.write_bytes(labels.read_bytes())
-    labels.write_bytes(content)
-    with pytest.raises(DataError, match="magic number"):
-        read_files(folder)
-
-
-def test_a_missing_file_is_named(folder):
-    (folder / f"{TEST_LABELS}.gz").unlink()
-    with pytest.raises(DataError, match=f"{TEST_LABELS}.*is missing"):
-        read_files(folder)
-
-
-def test_npz_files_with_objects_or_other_names_are_refused(tmp_path):
-    pickled = tmp_path / "objects.npz"
-    arrays = {
-        name: np.array([{}]) for name in ("x_train", "y_train", "x_test", "y_test")
-    }
-    np.savez(pickled, **arrays)
-    with pytest.raises(DataError, match="plain arrays"):
-        read_files(pickled)
-    other = tmp_path / "other.npz"
-    np.savez(other, a=np.zeros(3))
-    with pytest.raises(DataError, match="expected the arrays x_train.*got a"):
-        read_files(other)
-    other.write_bytes(b"PK\x03\x04 no")
-    with pytest.raises(DataError, match="fetch it again"):
-        read_files(other)
-
-
 def test_read_idx_refuses_what_is_not_a_picture_file(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"GIF89a......")
@@ -155,11 +77,6 @@ def test_a_folder_of_ones_own_is_a_data_set(folder, small):
     assert found.name == folder.name.lower()
     assert len(found.x_train) == 12
     assert found.notice == ""
-
-
-def test_a_folder_that_is_not_there_is_named():
-    with pytest.raises(DataError, match="no such folder"):
-        data.load("/no/such/folder")
 
 
 def test_mnistlab_data_with_other_digits_is_not_passed_off_as_mnist(

@@ -208,10 +208,3 @@ def test_a_disk_that_is_full_is_one_line_and_spoils_nothing(tmp_path):
         assert path.read_bytes() == content, path
     for path in tmp_path.glob("runs/*/*/*"):
         assert path in before, f"{path} is half of something"
-
-
-def test_a_folder_that_cannot_be_written_to_is_one_line():
-    done = run_command(*BUILD, "--out", "/proc/mnistlab")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "cannot write into /proc/mnistlab" in done.stderr

@@ -6,6 +6,7 @@ from math import ceil, prod
 from mnistlab.models.experiment import (
     IMAGE_SIDE,
     Experiment,
+    Layer,
     layer_names,
     with_output,
 )
@@ -21,6 +22,27 @@ class LayerSize:
     params: int
     trainable_params: int
     macs: int
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check(layer: Layer, name: str) -> None:
+    """Refuse settings that no such layer can have, in Keras's names."""
+    for setting, value in layer.config:
+        if setting in ("filters", "units"):
+            good, expected = _is_count(value), "a whole number of at least 1"
+        elif setting in ("kernel_size", "pool_size", "strides"):
+            good, expected = all(map(_is_count, value)), "whole numbers of at least 1"
+        elif setting == "padding":
+            good, expected = value in ("valid", "same"), "'valid' or 'same'"
+        elif setting == "rate":
+            good, expected = 0 <= value < 1, "a fraction from 0 to below 1"
+        else:
+            continue
+        if not good:
+            raise ValueError(f"{name}: {setting} must be {expected}, got {value!r}")
 
 
 def _window(shape, size, strides, padding, name):
@@ -46,7 +68,8 @@ def layer_sizes(experiment: Experiment) -> tuple[LayerSize, ...]:
     dense layers: k * k * channels in * channels out * height * width, and in * out.
 
     Raises:
-        ValueError: a layer that does not fit what comes before it, or is unknown.
+        ValueError: a layer that does not fit what comes before it, is unknown, or has
+            settings that none can have.
 
     >>> from mnistlab.models.mlp import mlp_e1
     >>> layer_sizes(mlp_e1)[0].params
@@ -59,6 +82,7 @@ def layer_sizes(experiment: Experiment) -> tuple[LayerSize, ...]:
         with_output(experiment), layer_names(experiment), strict=True
     ):
         name = f"{experiment.name}: {short}"
+        _check(layer, name)
         settings = layer.settings
         params = trainable = macs = 0
         if layer.kind in ("Conv2D", "MaxPooling2D") and len(shape) != 3:

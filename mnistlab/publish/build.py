@@ -27,7 +27,7 @@ from mnistlab.publish.plan import (
     why_execute,
 )
 from mnistlab.runs import Run, RunSpec
-from mnistlab.store import read_run, write_atomically
+from mnistlab.store import make_folder, read_run, write_atomically
 from mnistlab.study import EVIDENCE, Gathered, evidence, mnist_labels
 from mnistlab.tables import leader_board
 
@@ -109,7 +109,7 @@ def publish_page(
         declared = _declared(good.metadata["mnistlab"])
         return Published(page, "reused", "", 0.0, *declared)
     attempt = out / "failed" / f"{page.name}.ipynb"
-    attempt.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(attempt.parent)
     attempt.unlink(missing_ok=True)
     done = execute(
         page.path,

@@ -66,14 +66,28 @@ def notebook_names() -> list[str]:
     ]  # fmt: skip
 
 
+def _read_notebook(path: Path) -> nbformat.NotebookNode:
+    try:
+        notebook = nbformat.read(str(path), as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # nbformat has no error of its own for most of these
+        reason = str(error).partition("\n")[0]
+        raise StudyError(
+            f"{path.name} cannot be read as a notebook ({reason}); open it in "
+            "JupyterLab and save it again, or take it out of the folder"
+        ) from error
+    return notebook
+
+
 @cache
 def default_parameters(path: Path) -> dict[str, Any]:
     """The names and literal values of a notebook's cell tagged `parameters`.
 
     Raises:
-        StudyError: there is no such cell, or it holds more than literals.
+        StudyError: it is no notebook, there is no such cell, or it holds more than
+            literals.
     """
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in _read_notebook(path).cells:
         if "parameters" in cell.metadata.get("tags", ()):
             try:
                 return {
@@ -258,7 +272,7 @@ def page_key_parts(
     """
     cells = [
         (cell.cell_type, cell.source, sorted(cell.metadata.get("tags", ())))
-        for cell in nbformat.read(page.path, as_version=4).cells
+        for cell in _read_notebook(page.path).cells
     ]
     runs = [
         run_key(spec)
