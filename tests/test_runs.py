@@ -2,9 +2,12 @@
 
 import ast
 import json
+import pickle
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +17,15 @@ from hypothesis import strategies as st
 
 from mnistlab import environment, models, record, runs, store, train
 from mnistlab.models.experiment import Experiment, Recipe
-from mnistlab.models.layers import adadelta, adam, dense, l2_normalize
+from mnistlab.models.layers import (
+    adadelta,
+    adam,
+    batchnorm,
+    dense,
+    divide_by_255,
+    dropout,
+    l2_normalize,
+)
 from mnistlab.models.sizes import macs, params
 
 # What a training process may import of mnistlab besides the keyed modules: values
@@ -185,16 +196,80 @@ def test_names_and_the_recipes_own_epochs_decide_nothing(digits):
     assert {runs.run_key(s) for s in [spec, *others]} == {runs.run_key(spec)}
 
 
-@given(st.integers(1, 64), st.integers(1, 64), st.integers(0, 9), st.integers(0, 9))
-def test_equal_values_have_equal_keys_and_others_have_others(units, more, seed, other):
-    def key(units, seed):
-        experiment = Experiment("any", (dense(units),), TINY.recipe)
-        return runs.run_key(
-            runs.RunSpec(make_task(experiment, seed=seed), "d", "f", "p", "tensorflow")
-        )
+LAYERS = st.one_of(
+    st.builds(dense, st.integers(1, 3), l2=st.sampled_from([0.0, 1e-5])),
+    st.builds(dropout, st.sampled_from([0.25, 0.5])),
+    st.builds(batchnorm),
+)
+OPTIMIZERS = st.one_of(
+    st.builds(adam, st.sampled_from([0.001, 0.01])),
+    st.builds(adadelta, st.sampled_from([0.001, 1.0])),
+)
+RECIPES = st.builds(
+    Recipe,
+    OPTIMIZERS,
+    batch_size=st.integers(1, 2),
+    epochs=st.just(3),
+    normalization=st.sampled_from([divide_by_255, l2_normalize(1), l2_normalize(2)]),
+)
+SPECS = st.builds(
+    runs.RunSpec,
+    st.builds(
+        train.Task,
+        st.builds(
+            Experiment, st.just("any"), st.lists(LAYERS, max_size=2).map(tuple), RECIPES
+        ),
+        seed=st.integers(0, 1),
+        epochs=st.integers(1, 2),
+        protocol=st.sampled_from(train.PROTOCOLS),
+        train_size=st.integers(12, 13),
+        test_size=st.just(9),
+        image_data_format=st.sampled_from(["channels_last", "channels_first"]),
+    ),
+    dataset=st.just("d"),
+    fingerprint=st.sampled_from(["f", "g"]),
+    profile=st.just("p"),
+    backend=st.sampled_from(["tensorflow", "jax"]),
+)
 
-    same = (units, seed) == (more, other)
-    assert (key(units, seed) == key(more, other)) is same
+
+@given(SPECS, st.data())
+def test_equal_values_have_equal_keys_and_others_have_others(spec, data):
+    copied = pickle.loads(pickle.dumps(spec))
+    assert runs.run_key(copied) == runs.run_key(spec)
+    other = data.draw(SPECS)
+    assert (runs.run_key(other) == runs.run_key(spec)) is (other == spec)
+    layers = (*spec.task.experiment.layers, *other.task.experiment.layers, dropout(0.1))
+    longer = replace(spec.task.experiment, layers=layers)
+    changed = replace(spec, task=replace(spec.task, experiment=longer))
+    assert runs.run_key(changed) != runs.run_key(spec)
+
+
+STEPS = ("mkstemp", "fdopen", "fsync", "chmod", "replace")
+
+
+@given(st.binary(max_size=50), st.binary(max_size=50), st.sampled_from((*STEPS, "")))
+def test_what_is_read_after_a_crash_is_the_old_file_or_the_new_one(old, new, crash):
+    """A write that ends at any step leaves a whole file, and nothing beside it."""
+
+    class Crash(BaseException):
+        pass
+
+    def crashing(*_, **__):
+        raise Crash
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "a" / "file"
+        store.write_atomically(path, old)
+        if crash:
+            module = store.tempfile if crash == "mkstemp" else store.os
+            patch.setattr(module, crash, crashing)
+            with pytest.raises(Crash):
+                store.write_atomically(path, new)
+        else:
+            store.write_atomically(path, new)
+        assert path.read_bytes() == (old if crash else new)
+        assert list(path.parent.iterdir()) == [path]
 
 
 CONTRACT = {

@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ALL, ROOT, TINY, make_task
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mnistlab import train
 from mnistlab.models.experiment import Experiment, Normalization, Recipe
@@ -134,6 +136,19 @@ def test_without_a_penalty_the_two_losses_are_one(keras, arrays):
     entry = result.history[0]
     assert entry["loss"] == entry["cross_entropy"]
     assert entry["val_loss"] == entry["val_cross_entropy"]
+
+
+@given(st.integers(12, 70_000), st.integers(0, 10**6), st.integers(1, 100))
+def test_a_split_is_disjoint_complete_and_the_same_every_time(size, seed, epoch):
+    for protocol in train.PROTOCOLS:
+        held_out = train.validation_size(size, protocol)
+        assert (held_out > 0) == (protocol == "holdout")
+        order = train.epoch_order(seed, epoch, size - held_out)
+        np.testing.assert_array_equal(np.sort(order), np.arange(size - held_out))
+        again = train.epoch_order(seed, epoch, size - held_out)
+        np.testing.assert_array_equal(again, order)
+        other = train.epoch_order(seed, epoch + 1, size - held_out)
+        assert size < 30 or (other != order).any()
 
 
 def test_holdout_validates_on_the_last_twelfth_and_opens_the_test_set_once(
