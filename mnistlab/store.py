@@ -7,6 +7,7 @@ A run is stored in `OUT/runs/<experiment>/<first 16 digits of the key>/`, where
 import io
 import json
 import os
+import re
 import tempfile
 import warnings
 import zipfile
@@ -100,20 +101,40 @@ def write_run(
     return Run(json.loads(text), folder, "trained")
 
 
+# What pages and commands show of a record as it is; all other text is escaped.
+PLAIN = {
+    "key": "[0-9a-f]{64}",
+    "protocol": "replicate|holdout",
+    "profile": "[a-z]+",
+    "backend": "[a-z]+",
+    "image_data_format": "[a-z_]+",
+    "commit": "[0-9a-f]{40}(-dirty)?|unknown",
+    "finished": "[-0-9T:+.Z]+",
+}
+
+
+def _check(record: dict[str, Any], path: Path) -> None:
+    """Refuse a record that is not whole, or not of the run whose folder it is in."""
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"expected schema {SCHEMA}, got {record['schema']!r}")
+    for name, pattern in PLAIN.items():
+        if not re.fullmatch(pattern, record[name]):
+            raise ValueError(f"its {name} is {record[name]!r}")
+    if record["key"][:16] != path.parent.name:
+        raise ValueError(f"its key is {record['key'][:16]}, not its folder's name")
+    names = {record["model"], experiment_from(record).name, path.parent.parent.name}
+    if len(names) > 1:
+        raise ValueError(f"it is of {' and '.join(sorted(map(str, names)))}")
+    if not zipfile.is_zipfile(path.parent / "predictions.npz"):
+        raise ValueError("predictions.npz is missing or damaged")
+
+
 def read_run(folder: Path, status: str = "reused") -> Run | None:
     """Read a stored run; a damaged or foreign one is None, with a warning."""
     path = Path(folder) / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"expected schema {SCHEMA}, got {record['schema']!r}")
-        if record["key"][:16] != path.parent.name:
-            raise ValueError(f"its key is {record['key'][:16]}, not its folder's name")
-        if record["model"] != path.parent.parent.name:
-            raise ValueError(f"it is of {record['model']!r}, not its folder's model")
-        if not zipfile.is_zipfile(path.parent / "predictions.npz"):
-            raise ValueError("predictions.npz is missing or damaged")
-        experiment_from(record)
+        _check(record, path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError,

@@ -192,6 +192,7 @@ OPTIONS = {
         ("-p", "epochs=__import__('os').getpid()"),
         'a whole number, got "__import__',
     ),
+    "brackets without end": Case(("-p", "epochs=" + "(" * 500), "a whole number, got"),
     "no epoch": Case(("-p", "epochs=0"), "at least 1, got 0"),
     "few images": Case(("-p", "train_size=5"), "at least 12, got 5"),
     "more images than there are": Case(
@@ -506,6 +507,10 @@ RECORDS = {
     "without its experiment": edited(experiment={}),
     "with a path for a name": edited(model="../../x"),
     "with markup for a name": edited(model="<script>"),
+    "with markup for a key": edited(key="<img src=x onerr" + "0" * 48),
+    "with markup for a protocol": edited(protocol="<script>"),
+    "with a command for a backend": edited(backend="torch; reboot"),
+    "with a number for a commit": edited(commit=3),
     "without predictions": replaced("predictions.npz", None),
     "with half its predictions": replaced("predictions.npz", b"PK\3\4"),
 }

@@ -1,5 +1,6 @@
 """`run_all.py` as its users run it: whole builds, failures, and bad use."""
 
+import html
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import nbformat
+import numpy as np
 import pytest
 from conftest import DECLARE, ROOT, notebook_of, run_command
 
@@ -258,6 +260,41 @@ def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path, monkeypa
     assert publish("2", DECLARE) == "published"
     assert not (out / "site" / "failed" / "page.html").exists()
     assert "The last execution ended" not in (out / "site" / "page.html").read_text()
+
+
+HOSTILE = "<img src=x onerror=alert(1)>; reboot"
+
+
+def test_what_records_and_folders_are_called_is_escaped_on_every_page(built, tmp_path):
+    """The data set's name is its folder's; a record may come from anyone."""
+    folder = tmp_path / HOSTILE
+    folder.mkdir()
+    digits = data.load("digits")
+    np.savez(
+        folder / "mnist.npz",
+        x_train=digits.x_train, y_train=digits.y_train,
+        x_test=digits.x_test, y_test=digits.y_test,
+    )  # fmt: skip
+    copy = shutil.copytree(built[0], tmp_path / "out")
+    for path in copy.glob("runs/*/*/run.json"):
+        record = json.loads(path.read_text())
+        record["dataset"]["name"] = HOSTILE
+        record["environment"] = {
+            "processor": HOSTILE, "cores": HOSTILE, "platform": HOSTILE,
+            "python": HOSTILE, "packages": {HOSTILE: HOSTILE},
+        }  # fmt: skip
+        path.write_text(json.dumps(record))
+    pages = ("data", "mlp", "compare")
+    only = [part for page in pages for part in ("--only", page)]
+    size = ("--profile", "smoke", "--dataset", folder)
+    done = run_command(*size, *only, "--out", copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Runs: 3 reused" in done.stdout, "the name decides nothing"
+    for page in (*pages, "index", "environment"):
+        text = (copy / "site" / f"{page}.html").read_text()
+        assert "<img src=x" not in text, page
+    text = (copy / "site" / "environment.html").read_text()
+    assert html.escape(f"--dataset '{HOSTILE}'") in text
 
 
 def test_the_index_escapes_what_a_notebook_declares(tmp_path, monkeypatch):

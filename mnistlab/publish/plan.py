@@ -113,7 +113,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise StudyError(f"-p {text!r}: expected NAME=VALUE, such as epochs=3")
     try:
         return name.strip(), ast.literal_eval(value)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         return name.strip(), value
 
 

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -195,7 +196,7 @@ def command(run: Run) -> str:
     ]
     dataset = record["dataset"]["name"]
     if dataset != "mnist":
-        parts.append(f"--dataset {dataset}")
+        parts.append(f"--dataset {shlex.quote(dataset)}")
     if record["protocol"] != "replicate":
         parts.append(f"--protocol {record['protocol']}")
     if run.seed:
