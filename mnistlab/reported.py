@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("reported")
-LETTERS = "ABCDE"
 
 
 @dataclass(frozen=True)
