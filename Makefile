@@ -50,9 +50,10 @@ lab: $(INSTALLED)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks \
 		--LabApp.news_url=None $(AS_ROOT)
 
-check: $(INSTALLED)  ## lint, formatting, and no outputs in notebooks
+check: $(INSTALLED)  ## lint, formatting, types, and no outputs in notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --extra-keys "$(STRIP)" notebooks/*.ipynb
 
 lock:  ## write constraints.txt anew, from the newest versions

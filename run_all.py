@@ -239,7 +239,7 @@ def _final_table(results, published, started):
             done.headline or done.message,
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    counts = {}
+    counts: dict[str, int] = {}
     for result in results:
         counts[result.status] = counts.get(result.status, 0) + 1
         if result.status == "failed":

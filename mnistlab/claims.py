@@ -8,6 +8,7 @@ How parts decide a statement, and statements a conclusion, is in `judging`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ SYMMETRIC, MESOKURTIC = 0.5, 1.0
 
 def _values(
     runs: Runs, names: Sequence[str], quantity: Callable[..., float | None]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """A part's values by seed, from those seeds that all of some models have."""
     missing = tuple(name for name in names if not runs.get(name))
     if missing:
@@ -83,7 +84,7 @@ def _same_machine(one: Run, other: Run) -> bool:
 
 
 def _difference(
-    runs: Runs, statement: str, better: str, worse: str, **bounds: object
+    runs: Runs, statement: str, better: str, worse: str, **bounds: Any
 ) -> Part:
     """A part: accuracy of one model minus that of another, over shared seeds."""
     known = reported.finals()
@@ -419,10 +420,10 @@ def _curves(runs: Runs, name: str, wide: bool) -> list[Part]:
 
     They are the validation loss, and the training loss with dropout on.
     """
-    last = reported.history(name)[-1]
+    last: dict[str, Any] = reported.history(name)[-1]
     loss, validation = last["loss"], last["val_loss"]
     printed = loss is not None and validation is not None
-    bounds = (
+    bounds: tuple[dict[str, Any], dict[str, Any]] = (
         ({"low": CLOSE}, {"low": CLOSE_RATIO})
         if wide
         else ({"high": CLOSE}, {"high": CLOSE_RATIO})

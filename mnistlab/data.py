@@ -229,7 +229,8 @@ def read(source: Source) -> Dataset:
         name = (path.stem if path.is_file() else path.name).lower()
     if found == MNIST_FINGERPRINT:
         name = "mnist"
-    return Dataset(name, *arrays, fingerprint=found, notice=source.notice)
+    x_train, y_train, x_test, y_test = arrays
+    return Dataset(name, x_train, y_train, x_test, y_test, found, source.notice)
 
 
 def load(dataset: str = "auto") -> Dataset:

@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def keep(run: Run, results: Path = EVIDENCE) -> Path:
     return folder
 
 
-def keeper(out: Path):
+def keeper(out: Path) -> Callable[[Progress], None]:
     """A progress report that prints a line a step, and keeps each run that ends."""
 
     def report(progress: Progress) -> None:
@@ -142,22 +142,23 @@ def keeper(out: Path):
 
 
 @click.group()
-def command():
+def command() -> None:
     """Make, check and sum up the evidence in results/."""
 
 
 # fmt: off
 @command.command()
-@click.option("--out", default="build-evidence", metavar="DIR", show_default=True,
+@click.option("--out", type=Path, default="build-evidence", metavar="DIR",
+              show_default=True,
               help="Where runs are while they train, with weights and checkpoints.")
 @click.option("--workers", metavar="N", type=click.IntRange(1),
               help="Processes of one thread. Default: one per usable core.")
 @click.option("--scheduler", metavar="URL",
               help="Train on a running Dask cluster, such as tcp://host:8786.")
 # fmt: on
-def train(out, workers, scheduler):
+def train(out: Path, workers: int | None, scheduler: str | None) -> None:
     """Train what is wanted and is not there; keep it in results/."""
-    dataset, out = data.load("mnist"), Path(out)
+    dataset = data.load("mnist")
     # Whoever has no MNIST can still see which images the evidence got wrong.
     store.write_atomically(
         EVIDENCE / LABELS, store.npz(compressed=True, y_test=dataset.y_test)
@@ -182,7 +183,7 @@ def train(out, workers, scheduler):
 
 
 @command.command("list")
-def show():
+def show() -> None:
     """Say which of the wanted runs are there."""
     specs = sum(wanted(data.load("mnist")), [])
     there = 0
@@ -232,7 +233,7 @@ def verify_runs(pairs: Sequence[tuple[RunSpec, Run]], dataset: data.Dataset) -> 
 @command.command()
 @click.option("--count", default=3, show_default=True, type=click.IntRange(1),
               help="How many records, the cheapest first.")  # fmt: skip
-def verify(count):
+def verify(count: int) -> None:
     """Train the first epoch of some records again, and compare the weights' hashes."""
     dataset = data.load("mnist")
     pairs = []
@@ -250,7 +251,7 @@ def verify(count):
 
 
 @command.command()
-def tables():
+def tables() -> None:
     """Write the README's tables, and results/README.md, from results/."""
     text = README.read_text(encoding="utf-8")
     gathered = load_runs(dataset="digits")

@@ -147,14 +147,13 @@ def read_files(path: Path) -> tuple[np.ndarray, ...]:
     files = [_idx_file(path, name) for name in IDX_FILES]
     if not any(files) and (path / "mnist.npz").is_file():
         return _check(_read_npz(path / "mnist.npz"), str(path / "mnist.npz"))
+    found = []
     for name, file in zip(IDX_FILES, files, strict=True):
         if file is None:
             raise DataError(
                 f"{path}: {name} (gzipped or not) is missing; the folder needs "
                 f"{', '.join(IDX_FILES)}, or mnist.npz alone"
             )
-    arrays = [
-        read_idx(file, 3 if "images" in file.name else 1)  # type: ignore[union-attr]
-        for file in files
-    ]
+        found.append(file)
+    arrays = [read_idx(file, 3 if "images" in file.name else 1) for file in found]
     return _check(tuple(arrays), str(path))

@@ -61,7 +61,7 @@ def _table(tally: Tally) -> str:
     return f"<table>{''.join(rows)}</table><p>{text}</p>"
 
 
-def _curves(tally: Tally):
+def _curves(tally: Tally) -> object:
     """2019's curve of each run that is being trained, as far as it has come."""
     import matplotlib.pyplot as plt
 
@@ -77,9 +77,11 @@ def _curves(tally: Tally):
         1, len(running), figsize=(4.6 * len(running), 3.2), squeeze=False
     )
     for ax, progress in zip(axes.flat, running, strict=True):
-        history = progress.history
-        columns = ([e[k] for e in history] for k in ("epoch", "val_loss", "loss"))
-        plt_dynamic(*columns, ax)
+        epochs, validation, training = (
+            [entry[name] for entry in progress.history]
+            for name in ("epoch", "val_loss", "loss")
+        )
+        plt_dynamic(epochs, validation, training, ax)
         ax.set_xlim(0.5, progress.spec.task.epochs + 0.5)
         ax.set_title(progress.spec.title)
     figure.tight_layout()

@@ -28,9 +28,9 @@ def declare(
     if not headline.strip():
         raise ValueError("declare: the headline is empty; say what the notebook found")
     thumbnail = ""
+    if isinstance(figure, Axes):
+        figure = figure.get_figure(root=True)
     if figure is not None:
-        if isinstance(figure, Axes):
-            figure = figure.figure
         buffer = io.BytesIO()
         width = figure.get_size_inches()[0]
         figure.savefig(buffer, format="png", dpi=400 / width, bbox_inches="tight")

@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -103,7 +103,7 @@ def gpus() -> list[str]:
 
 
 @contextmanager
-def _cluster(address: str):
+def _cluster(address: str) -> Iterator[Any]:
     """A client of a running cluster."""
     from distributed import Client
     from distributed.comm import CommClosedError
@@ -137,7 +137,7 @@ def _cluster(address: str):
 
 
 @contextmanager
-def _local_cluster(count: int):
+def _local_cluster(count: int) -> Iterator[Any]:
     """Worker processes of one thread on this machine, and their client."""
     import dask
     from distributed import Client, LocalCluster
@@ -145,6 +145,8 @@ def _local_cluster(count: int):
     settings = {
         # Said to us at once; an epoch is tried again with the state that it needs.
         "distributed.scheduler.allowed-failures": 0,
+        # Nannies see their worker die; one that was only suspended has not died.
+        "distributed.scheduler.worker-ttl": None,
         "distributed.comm.timeouts.connect": "60s",
         # What happens to a task comes back with it; a worker's log, such as that a
         # connection was closed when all was done, only frightens.
@@ -161,7 +163,7 @@ def _local_cluster(count: int):
                 memory_limit=0,
                 dashboard_address="127.0.0.1:0",  # any free port, not 8787 for all
                 host="127.0.0.1",
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,  # what matters is reported here
             )
         with cluster, Client(cluster, direct_to_workers=True) as client:
             try:
@@ -174,7 +176,9 @@ def _local_cluster(count: int):
                 raise
 
 
-def _accepted(client, expected: dict[str, str], known: dict[str, str]) -> list[str]:
+def _accepted(
+    client: Any, expected: dict[str, str], known: dict[str, str]
+) -> list[str]:
     """The addresses of workers that train the same numbers as this checkout.
 
     `known` keeps what was found wrong with each address, and is added to; a worker
@@ -259,7 +263,16 @@ def train_runs(
     return [results[spec] for spec in specs]
 
 
-def _train(client, specs, dataset, devices, out, fresh, report, results):
+def _train(
+    client: Any,
+    specs: Sequence[RunSpec],
+    dataset: Dataset,
+    devices: Sequence[str],
+    out: Path,
+    fresh: bool,
+    report: Callable[[Progress], None],
+    results: dict[RunSpec, Result],
+) -> None:
     """One run per worker at a time, until each of `specs` has its entry in `results`.
 
     One run, one traced model, one core. The next epoch begins, from the state that the
@@ -270,7 +283,8 @@ def _train(client, specs, dataset, devices, out, fresh, report, results):
 
     from mnistlab.worker import ForeignWorker, HoldArrays, StateNeeded, train_epoch
 
-    expected, known = identity(), {}
+    expected = identity()
+    known: dict[str, str] = {}
     _accepted(client, expected, known)
     arrays = Arrays(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
     try:
@@ -284,7 +298,7 @@ def _train(client, specs, dataset, devices, out, fresh, report, results):
     deaths: Counter[RunSpec] = Counter()  # of workers, while they trained the run
     running: dict[Any, tuple[RunSpec, int, str]] = {}
 
-    def submit(spec: RunSpec, epoch: int, state: bytes | None, worker: str):
+    def submit(spec: RunSpec, epoch: int, state: bytes | None, worker: str) -> Any:
         future = client.submit(
             train_epoch,
             spec.task,
@@ -316,7 +330,7 @@ def _train(client, specs, dataset, devices, out, fresh, report, results):
             return fail(spec, "its worker process died twice; is there enough memory?")
         waiting.insert(0, spec)
 
-    def finish(future) -> None:
+    def finish(future: Any) -> None:
         spec, epoch, worker = running.pop(future)
         if future.status == "cancelled":
             raise CancelledError  # by us never: the scheduler has forgotten it

@@ -73,7 +73,7 @@ def run_folder(out: Path, spec: RunSpec) -> Path:
     return Path(out) / "runs" / spec.task.experiment.name / run_key(spec)[:16]
 
 
-def npz(*, compressed: bool = False, **arrays: np.ndarray) -> bytes:
+def npz(*, compressed: bool = False, **arrays: Any) -> bytes:
     """Arrays as the bytes of an .npz file.
 
     Not compressed as a rule: trained weights would shrink by a tenth, in seconds.
@@ -92,7 +92,8 @@ def write_run(
         raise ValueError(f"{spec.title}: the run has not finished")
     folder = run_folder(out, spec)
     record = make_record(spec, epoch.history, outcome, environment)
-    write_atomically(folder / "weights.npz", npz(**outcome.weights))
+    weights: dict[str, Any] = outcome.weights
+    write_atomically(folder / "weights.npz", npz(**weights))
     predictions = npz(predicted=outcome.predicted, confidence=outcome.confidence)
     write_atomically(folder / "predictions.npz", predictions)
     text = json.dumps(record, indent=1, allow_nan=False)

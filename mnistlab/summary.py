@@ -17,7 +17,7 @@ from mnistlab.study import Gathered
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     table = PrettyTable(columns)
     table.set_style(TableStyle.MARKDOWN)
-    table.add_rows(rows)
+    table.add_rows([list(row) for row in rows])
     return table.get_string()
 
 
@@ -34,7 +34,7 @@ def models_table(runs: Sequence[Run]) -> str:
         if own:
             ours = f"{100 * np.mean(verdict.accuracies):.2f}"
             took = duration(float(np.mean([run.record["cpu_seconds"] for run in own])))
-        if len(own) >= judging.LEAST_SEEDS:
+        if len(own) >= judging.LEAST_SEEDS and verdict.interval is not None:
             low, high = (100 * end for end in verdict.interval)
             interval = f"{low:.2f} to {min(high, 100):.2f}"
         rows.append(

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from distributed import WorkerPlugin
 
@@ -49,7 +50,7 @@ class HoldArrays(WorkerPlugin):
         self.gpus = tuple(gpus)
         self.name = f"mnistlab-{fingerprint}"
 
-    def setup(self, worker) -> None:
+    def setup(self, worker: Any) -> None:
         """Keep the arrays in the worker's process."""
         _held[self.fingerprint] = self.arrays
         if self.gpus:

@@ -1,7 +1,12 @@
 """Runs on Dask: the same bits whoever trains them, and failures that stay alone."""
 
+import os
+import signal
+import time
 from dataclasses import replace
 
+import dask
+import psutil
 import pytest
 from conftest import TINY, make_spec
 
@@ -69,6 +74,32 @@ def test_a_run_goes_on_from_its_checkpoint(
     assert shas(again[0].run) == shas(results[0].run)
     assert len(seen[0].history) == 1
     assert [event.kind for event in seen] == ["started", "epoch", "epoch", "trained"]
+
+
+@pytest.mark.faults
+def test_workers_that_were_suspended_go_on_and_are_not_replaced(digits, tmp_path):
+    """As after Ctrl-Z, or in a laptop whose lid was shut: for 10 s instead of 5 min."""
+    workers = []
+
+    def report(progress):
+        if progress.kind == "epoch" and len(progress.history) in (1, 20):
+            children = psutil.Process().children()
+            workers.append(
+                {p.pid for p in children if "spawn_main" in str(p.cmdline())}
+            )
+        if progress.kind == "epoch" and len(progress.history) == 1:
+            for pid in workers[0]:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(10)
+            for pid in workers[0]:
+                os.kill(pid, signal.SIGCONT)
+
+    with dask.config.set({"distributed.scheduler.worker-ttl": "1s"}):
+        spec = make_spec(digits, epochs=20)
+        (result,) = schedule.train_runs([spec], digits, tmp_path, report=report)
+    assert result.status == "trained"
+    assert len(workers) == 2
+    assert workers[0] == workers[1] != set()
 
 
 def test_the_longest_run_is_first(by_one_worker, digits):

@@ -1,6 +1,7 @@
 """Draw learning curves: 2019's, and bands over seeds."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from mnistlab import reported
 from mnistlab.comparison import by_model
 from mnistlab.models.experiment import Experiment
-from mnistlab.plots.look import colour, describe, marker, nothing, panel, short
+from mnistlab.plots.look import (
+    colour,
+    describe,
+    figure_of,
+    marker,
+    nothing,
+    panel,
+    short,
+)
 from mnistlab.runs import Run
 
 # 2019's colours.
@@ -113,7 +122,7 @@ def _add_2019(run: Run, ax: Axes) -> None:
             if row[name] is not None
         ]
         if known:
-            style = dict(linestyle="--", marker="x", alpha=0.6)
+            style: dict[str, Any] = dict(linestyle="--", marker="x", alpha=0.6)
             if len(known) < run.record["epochs"]:
                 style["linestyle"] = ""
             ax.plot(*zip(*known, strict=True), color=line, label=label, **style)
@@ -132,7 +141,7 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
     """
     models = by_model(runs)
     if not models:
-        return nothing(None).figure
+        return figure_of(nothing(None))
     families = list(dict.fromkeys(name.partition("_")[0] for name in models))
     figure, axes = plt.subplots(
         len(families), figsize=(9, 3.4 * len(families)), squeeze=False
@@ -169,8 +178,10 @@ def _error_band(name: str, runs: Sequence[Run], ax: Axes) -> bool:
     errors = 100 * np.array([[1 - e["val_accuracy"] for e in r.history] for r in runs])
     errors = np.maximum(errors, 1e-3)  # no error at all has no logarithm
     label = f"{short(name)}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
-    style = {"color": colour(name), "marker": marker(name), "markersize": 4}
-    ax.plot(epochs, np.median(errors, axis=0), label=label, **style)
+    ax.plot(
+        epochs, np.median(errors, axis=0), label=label,
+        color=colour(name), marker=marker(name), markersize=4,
+    )  # fmt: skip
     if len(runs) > 1:
         bounds = errors.min(axis=0), errors.max(axis=0)
         ax.fill_between(epochs, *bounds, color=colour(name), alpha=0.2, linewidth=0)

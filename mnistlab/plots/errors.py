@@ -157,7 +157,8 @@ def reliability(
         bbox_to_anchor=(1.02, 0.5),
     )
     ax.grid(alpha=0.4)
-    best, worst = min(errors, key=errors.get), max(errors, key=errors.get)
+    best = min(errors, key=errors.__getitem__)
+    worst = max(errors, key=errors.__getitem__)
     describe(
         ax,
         f"Reliability diagram of {len(models)} models. Expected calibration error from "

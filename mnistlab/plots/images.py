@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mnistlab.comparison import mistakes
 from mnistlab.models.layers import divide_by_255, l2_normalize
-from mnistlab.plots.look import describe, nothing, panel
+from mnistlab.plots.look import describe, figure_of, nothing, panel
 from mnistlab.runs import Run
 from mnistlab.train import normalized
 
@@ -120,7 +120,7 @@ def error_gallery(
     found = mistakes(runs, y_test)
     if not found:
         why = "No run got any test image wrong." if runs else "There are no runs yet."
-        return nothing(None, why).figure
+        return figure_of(nothing(None, why))
     shown = found[: rows * columns]
     rows = -(-len(shown) // columns)
     figure, axes = plt.subplots(

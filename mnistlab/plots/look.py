@@ -1,5 +1,7 @@
 """What all figures share: a model's colour, a family's marker, alternative texts."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import seaborn
 from matplotlib.axes import Axes
@@ -48,6 +50,13 @@ def panel(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
     return plt.subplots(figsize=(width, height))[1] if ax is None else ax
 
 
+def figure_of(ax: Axes) -> Figure:
+    """The whole figure that a panel is in."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # only a removed panel is in none
+    return figure
+
+
 def nothing(ax: Axes | None, why: str = "There are no runs to show here.") -> Axes:
     """An empty panel that says why it is empty."""
     ax = panel(ax, 7, 0.8)
@@ -86,7 +95,7 @@ def describe_figures() -> None:
         return
     plt.switch_backend(plt.get_backend())  # it would set its own formatter later
 
-    def png(figure: Figure):
+    def png(figure: Figure) -> tuple[Any, dict[str, Any]] | None:
         drawn = retina_figure(figure, base64=True)
         if drawn is None:  # an empty figure, which an interruption may leave
             return None

@@ -1,6 +1,6 @@
 """Draw scores: accuracies with intervals, prices, gaps, and what pairs differ by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +11,14 @@ from matplotlib.ticker import FuncFormatter
 from mnistlab import comparison, reported, stats
 from mnistlab.claims import FAIR_PAIRS
 from mnistlab.judging import LEAST_SEEDS, accuracy, gap
-from mnistlab.plots.look import colour, describe, family_handles, marker, nothing
+from mnistlab.plots.look import (
+    colour,
+    describe,
+    family_handles,
+    figure_of,
+    marker,
+    nothing,
+)
 from mnistlab.plots.look import panel as _panel
 from mnistlab.runs import Run
 
@@ -37,10 +44,11 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     ax = _panel(ax, 8, 1.4 + 0.34 * len(names))
     for y, name in enumerate(names):
         score = scores[name]
-        ax.hlines(y, *(100 * end for end in score.images), color="0.75", linewidth=1.5)
+        low, high = (100 * end for end in score.images)
+        ax.hlines(y, low, high, color="0.75", linewidth=1.5)
         if score.seeds is not None:
-            ends = (100 * end for end in score.seeds)
-            ax.hlines(y, *ends, color=colour(name), linewidth=6, alpha=0.35)
+            low, high = (100 * end for end in score.seeds)
+            ax.hlines(y, low, high, color=colour(name), linewidth=6, alpha=0.35)
         points = [100 * accuracy(run) for run in score.runs]
         ax.scatter(
             points, [y] * len(points), color=[colour(name)], marker=marker(name),
@@ -143,12 +151,12 @@ def accuracy_against(
 def costs(runs: Sequence[Run]) -> Figure:
     """Draw test accuracy against each of parameters, multiply-adds, CPU seconds."""
     if not runs:
-        return nothing(None).figure
+        return figure_of(nothing(None))
     figure, axes = plt.subplots(len(QUANTITIES), figsize=(9, 16))
     texts = []
     for ax, quantity in zip(axes, QUANTITIES, strict=True):
         accuracy_against(quantity, runs, ax)
-        texts.append(figure.get_label())
+        texts.append(str(figure.get_label()))
     figure.tight_layout()
     describe(figure, " ".join(texts))
     return figure
@@ -207,7 +215,7 @@ def pair_differences(
     shown = [pair for pair in pairs if _shared(models, pair)]
     if not shown:
         why = "No pair of models has runs of the same seed here."
-        return nothing(None, why).figure
+        return figure_of(nothing(None, why))
     figure, axes = plt.subplots(1, 2, figsize=(11, 1.6 + 0.5 * len(shown)), sharey=True)
     measures = (
         ("test accuracy (points)", lambda run: 100 * accuracy(run), "more accurate"),
@@ -242,7 +250,11 @@ def _shared(models: Mapping[str, list[Run]], pair: tuple[str, str]) -> set[int]:
     return one & other
 
 
-def _differences(models, pair, measure) -> list[float]:
+def _differences(
+    models: Mapping[str, list[Run]],
+    pair: tuple[str, str],
+    measure: Callable[[Run], float],
+) -> list[float]:
     one, other = ({run.seed: run for run in models[name]} for name in pair)
     seeds = sorted(_shared(models, pair))
     return [measure(other[seed]) - measure(one[seed]) for seed in seeds]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mnistlab import claims
 from mnistlab.claims import Claim
 from mnistlab.judging import Part
-from mnistlab.plots.look import describe, nothing
+from mnistlab.plots.look import describe, figure_of, nothing
 from mnistlab.runs import Run
 
 COLOURS = {"supported": "#0173b2", "contradicted": "#d55e00", "undecided": "0.45"}
@@ -32,7 +32,8 @@ def conclusion(
     }
     statements = {name: parts for name, parts in statements.items() if parts}
     if not statements:
-        figure = nothing(None, f"{claim.id}: there is nothing to judge by yet.").figure
+        why = f"{claim.id}: there is nothing to judge by yet."
+        figure = figure_of(nothing(None, why))
         plt.close(figure)
         return figure
     heights = [1.1 + 0.3 * len(parts) for parts in statements.values()]
@@ -91,7 +92,7 @@ def conclusions(runs: Sequence[Run], y_test: np.ndarray | None = None) -> Figure
     for y, verdict in enumerate(reversed(judged.values())):
         left = 0.0
         for kind, fill in COLOURS.items():
-            share = 100 * np.mean([part.verdict == kind for part in verdict.parts])
+            share = 100 * float(np.mean([p.verdict == kind for p in verdict.parts]))
             ax.barh(y, share, left=left, color=fill, height=0.7)
             left += share
         ax.text(

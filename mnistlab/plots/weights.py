@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mnistlab.forward import activations
 from mnistlab.models.experiment import IMAGE_SIDE, Experiment
 from mnistlab.plots.curves import runs_of
-from mnistlab.plots.look import describe, nothing
+from mnistlab.plots.look import describe, figure_of, nothing
 from mnistlab.runs import Run
 
 VIOLINS = ("#3b6fd1", "#d1493b", "#e8c233")  # 2019's blue, red, yellow
@@ -150,7 +150,7 @@ def feature_maps(
             if without
             else "Feature maps are those of convolutions; these models have none."
         )
-        return nothing(None, why).figure
+        return figure_of(nothing(None, why))
     layers = []
     for experiment, made in found:
         convs = [name for name in made if name.startswith("conv_")]

@@ -296,11 +296,12 @@ def write_site(
 ) -> None:
     """Write the index over all pages there are, those of earlier builds included."""
     by_name = {done.page.name: done for done in published}
-    cards, shown = [], set()
+    cards: list[dict[str, Any]] = []
+    shown: set[str] = set()
     for name in names:
-        card, runs = _card(name, by_name.get(name), out)
+        card, declared = _card(name, by_name.get(name), out)
         cards.append(card)
-        shown.update(runs)
+        shown.update(declared)
     runs = _runs(sorted(shown), out)
     gathered = Gathered(
         [run for run in runs if (out / "runs" / run.name / run.key16).exists()],
@@ -309,7 +310,7 @@ def write_site(
         mnist_labels(images),
     )
     boards = {}
-    if gathered.full:
+    if gathered.full and gathered.labels is not None:
         board = leader_board(gathered.full, gathered.labels)
         boards["Leader board: full runs, as 2019 trained"] = board
     own = [
@@ -344,8 +345,9 @@ def _card(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the index says of a page, and the runs that the page shows."""
     good = out / "notebooks" / f"{name}.ipynb"
-    headline, thumbnail, runs = "", "", ()
-    title, metadata = name, {}
+    headline, thumbnail, title = "", "", name
+    runs: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = {}
     if good.exists():
         notebook = nbformat.read(good, as_version=4)
         metadata = notebook.metadata["mnistlab"]

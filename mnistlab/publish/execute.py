@@ -51,7 +51,7 @@ class NotebookEnded(Exception):
         self.status = status
 
 
-def _engine(folder: Path):
+def _engine(folder: Path) -> type:
     """Papermill's engine, made honest; it says the kernel's process group in a file."""
     from nbclient.exceptions import CellExecutionError
     from papermill.clientwrap import PapermillNotebookClient
@@ -257,12 +257,12 @@ def execute(
         # pipes would stay open until the last process of the notebook has ended.
         folder = Path(name)
         job["folder"] = name
-        with open(folder / "errors", "wb") as errors:
+        with open(folder / "errors", "wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mnistlab.publish.execute", json.dumps(job)],
                 stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
+                stdout=log,
+                stderr=log,
                 env={**os.environ, **environment},
                 start_new_session=True,
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 import nbformat
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 from nbconvert import HTMLExporter
 
 from mnistlab.runs import FULL_MNIST, Run
@@ -132,7 +132,7 @@ def write_environment(site: Path, runs: Sequence[Run], pages: Sequence[str]) -> 
     write_atomically(site / "environment.html", text.encode())
 
 
-def _template(name: str):
+def _template(name: str) -> Template:
     folder = FileSystemLoader(TEMPLATES / "mnistlab")
     return Environment(loader=folder, autoescape=True).get_template(name)
 

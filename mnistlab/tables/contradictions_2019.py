@@ -45,7 +45,7 @@ def contradictions() -> Table:
     final, entry = reported.finals(), reported.entry
     rows = []
 
-    def add(number: int, model: str, subject: str, said: object, found: object):
+    def add(number: int, model: str, subject: str, said: object, found: object) -> None:
         rows.append(
             {
                 "no.": number,
@@ -84,10 +84,10 @@ def contradictions() -> Table:
     said = entry("D", "conv3_d1", "test accuracy")
     add(4, "D1", "test accuracy", said, d1[-1]["val_accuracy"])
     add(4, "D1", "test loss", final["conv3_d1"].test_loss, d1[-1]["val_loss"])
-    best = max(epoch["accuracy"] for epoch in d1)
+    best = max(epoch["accuracy"] or 0 for epoch in d1)
     said = entry("D", "conv3_d1", "training accuracy")
     add(4, "D1", "training accuracy, best epoch", said, best)
-    best = max(epoch["accuracy"] for epoch in d3)
+    best = max(epoch["accuracy"] or 0 for epoch in d3)
     said = entry("D", "conv7_d3", "training accuracy")
     add(4, "D3", "training accuracy, best epoch", said, best)
     third = [fifth_weight(experiment) for experiment in ALL.values()]
@@ -99,13 +99,13 @@ def contradictions() -> Table:
     sizes = {ALL[n].recipe.batch_size for n in ALL if final[n].letter == "C"}
     said = entry("C", "conv2_c1", "batch size")
     add(7, "C1 to C3", "batch size", said, ", ".join(map(str, sizes)))
-    for table, name, column, value in (
+    for table, name, column, exact in (
         ("A", "conv2_a2", "training accuracy", final["conv2_a2"].train_accuracy),
         ("A", "conv3_a3", "test accuracy", final["conv3_a3"].test_accuracy),
         ("C", "conv2_c1", "test accuracy", final["conv2_c1"].test_accuracy),
     ):
         said = entry(table, name, column)
-        found = f"{value}, which to 3 digits is {value:.3f}"
+        found = f"{exact}, which to 3 digits is {exact:.3f}"
         add(8, _short(name), f"{column}, {table}'s table", said, found)
     b = {name: final[name].test_accuracy for name in final if final[name].letter == "B"}
     top = max(b, key=b.__getitem__)

@@ -190,7 +190,7 @@ def beside_2019(
             "95 % for one more run (%)": "",
             "verdict": verdict.verdict,
         }
-        if own:
+        if verdict.interval is not None:
             mean = sum(verdict.accuracies) / len(own)
             row["ours (%)"] = percent(mean)
             difference = f"{100 * (mean - verdict.reported):+.2f}"

@@ -59,7 +59,7 @@ def conclusion(
     said = claim.reported
     judged = claims.judge(claim, runs, y_test)
     missing = dict.fromkeys(name for part in judged.parts for name in part.missing)
-    measure = " ".join(claim.parts.__doc__.split())
+    measure = " ".join((claim.parts.__doc__ or "").split())
     shown = [
         f'<h3 id="{claim.id}">{claim.id}: {html.escape(said.sentence)}</h3>',
         f"<p>Verdict: {_badge(judged.verdict)}</p>",
@@ -72,7 +72,7 @@ def conclusion(
             f"<p>Hypothesis: {html.escape(statement)}. {_badge(verdict)}</p>",
             Table(
                 pd.DataFrame([_row(part) for part in parts]),
-                f"{html.escape(parts[0].quantity.capitalize())}: must lie "
+                f"{html.escape(_capital(parts[0].quantity))}: must lie "
                 f"{_bounds(parts[0])}; with one or two runs, by "
                 f"{_number(parts[0].margin)}.",
             )._repr_html_(),
@@ -91,7 +91,7 @@ def _row(part: Part) -> dict[str, str]:
         "of": html.escape(part.about),
         "2019": "" if part.reported is None else _number(part.reported),
         "seeds": str(len(values)),
-        "mean": _number(np.mean(values)) if values else _why_none(part),
+        "mean": _number(float(np.mean(values))) if values else _why_none(part),
         "95 % of the mean": "",
         "verdict": _badge(part.verdict),
     }
@@ -107,6 +107,11 @@ def _row(part: Part) -> dict[str, str]:
 
 def _why_none(part: Part) -> str:
     return "no full run" if part.missing else "no shared seed, or not reached"
+
+
+def _capital(text: str) -> str:
+    """With a capital first letter, the others as they are: CPU stays CPU."""
+    return text[:1].upper() + text[1:]
 
 
 def _number(value: float) -> str:
