@@ -39,10 +39,17 @@ from mnistlab.study import (
     lock_output,
     specify,
 )
-from mnistlab.summary import between, conclusions_table, coverage_table, models_table
+from mnistlab.summary import (
+    between,
+    conclusions_table,
+    coverage_table,
+    epochs_table,
+    models_table,
+)
 
 README = PACKAGE.parent / "README.md"
 COVERAGE = EVIDENCE / "README.md"
+FINDINGS = PACKAGE.parent / "docs" / "findings.md"
 # On another processor sums are rounded differently; after one epoch that may move
 # accuracy about as far as another seed would.
 TOLERANCE = 0.03
@@ -252,16 +259,22 @@ def verify(count: int) -> None:
 
 @command.command()
 def tables() -> None:
-    """Write the README's tables, and results/README.md, from results/."""
-    text = README.read_text(encoding="utf-8")
+    """Write the tables in README, results/README.md and docs/findings.md."""
     gathered = load_runs(dataset="digits")
-    text = between(text, "models", models_table(gathered.full))
-    text = between(text, "conclusions", conclusions_table(gathered))
-    store.write_atomically(README, text.encode())
-    coverage = COVERAGE.read_text(encoding="utf-8")
     specs = sum(wanted(data.load("mnist")), [])
-    coverage = between(coverage, "coverage", coverage_table(specs, evidence()))
-    store.write_atomically(COVERAGE, coverage.encode())
+    contents = {
+        README: {
+            "models": models_table(gathered.full),
+            "conclusions": conclusions_table(gathered),
+        },
+        COVERAGE: {"coverage": coverage_table(specs, evidence())},
+        FINDINGS: {"epochs": epochs_table(gathered.full)},
+    }
+    for path, parts in contents.items():
+        text = path.read_text(encoding="utf-8")
+        for name, content in parts.items():
+            text = between(text, name, content)
+        store.write_atomically(path, text.encode())
 
 
 def main() -> None:

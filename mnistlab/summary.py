@@ -1,4 +1,4 @@
-"""What the README and results/README.md say of the committed evidence, as Markdown."""
+"""What README, results/ and docs/ say of the committed evidence, as Markdown."""
 
 import re
 from collections.abc import Sequence
@@ -61,6 +61,40 @@ def conclusions_table(gathered: Gathered) -> str:
         for claim in claims.CLAIMS
     ]
     return _markdown(("", "2019 said", "today"), rows)
+
+
+# Models whose epochs, not only whose end, were a riddle, and what shows it.
+EPOCHS_OF = {
+    "conv3_a3": "val_accuracy",
+    "conv3_a4": "val_accuracy",
+    "conv2_a5": "val_accuracy",
+    "conv5_d2": "val_accuracy",
+    "conv5_b34": "loss",
+    "conv5_b53": "loss",
+    "conv5_b54": "loss",
+}
+
+
+def epochs_table(runs: Sequence[Run]) -> str:
+    """Epochs of 2019's logs beside ours: accuracy in percent, or the training loss."""
+    found = judging.comparable(runs)
+    rows = []
+    for name, quantity in EPOCHS_OF.items():
+        said = [e for e in reported.history(name) if e[quantity] is not None]
+        epochs = [int(entry["epoch"] or 0) for entry in said]
+
+        def text(values: Sequence[float | None], quantity: str = quantity) -> str:
+            if quantity == "loss":
+                return ", ".join(f"{value or 0:.2f}" for value in values)
+            return ", ".join(f"{100 * (value or 0):.1f}" for value in values)
+
+        what = "training loss" if quantity == "loss" else "test accuracy (%)"
+        numbers = ", ".join(map(str, epochs))
+        rows.append((name, what, numbers, "2019", text([e[quantity] for e in said])))
+        for run in found.get(name, {}).values():
+            ours = [run.history[epoch - 1][quantity] for epoch in epochs]
+            rows.append(("", "", "", f"seed {run.seed}", text(ours)))
+    return _markdown(("model", "", "after epochs", "run", "values"), rows)
 
 
 def coverage_table(wanted: Sequence[RunSpec], evidence: Sequence[Run]) -> str:

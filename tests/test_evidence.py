@@ -33,6 +33,14 @@ def test_the_readme_has_the_tables_that_the_evidence_makes():
     assert rows == [e.name for family in models.FAMILIES.values() for e in family]
 
 
+def test_the_findings_have_the_epochs_of_the_evidence():
+    table = summary.epochs_table(study.load_runs(dataset="digits").full)
+    assert table in (ROOT / "docs/findings.md").read_text()
+    rows = [[c.strip() for c in line.split("|")] for line in table.splitlines()]
+    said = next(row for row in rows if row[1] == "conv3_a3")
+    assert said[3:6] == ["1, 2, 3, 4, 5", "2019", "97.7, 98.9, 98.9, 99.0, 99.0"]
+
+
 def test_the_coverage_in_results_is_that_of_its_runs(mnist):
     table = summary.coverage_table(sum(evidence.wanted(mnist), []), study.evidence())
     assert table in (ROOT / "results/README.md").read_text()
