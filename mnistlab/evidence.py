@@ -8,6 +8,7 @@ writes what the README says of them.
 """
 
 import json
+import random
 import signal
 import sys
 import tempfile
@@ -202,22 +203,31 @@ def show() -> None:
     click.echo(f"{there} of {len(specs)} runs are there.")
 
 
-def verify_runs(pairs: Sequence[tuple[RunSpec, Run]], dataset: data.Dataset) -> bool:
-    """Train the first epoch of some runs again; whether all agree with their records.
+def verify_runs(
+    pairs: Sequence[tuple[RunSpec, Run]],
+    dataset: data.Dataset,
+    *,
+    epochs: int | None = 1,
+) -> bool:
+    """Train the first epochs of some runs again; whether all agree with their records.
 
-    On the processor of the record the weights must have the same hash; on another one
-    the accuracy after the epoch must be within `TOLERANCE`.
+    `epochs` None is all of each. On the processor of the record the weights must have
+    the same hash; on another one the last accuracy must be within `TOLERANCE`.
     """
-    firsts = [replace(spec, task=replace(spec.task, epochs=1)) for spec, _ in pairs]
+    again = [
+        replace(spec, task=replace(spec.task, epochs=epochs or spec.task.epochs))
+        for spec, _ in pairs
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        results = train_runs(firsts, dataset, Path(folder))
+        results = train_runs(again, dataset, Path(folder))
     here, good = environment(), True
     for (spec, kept), result in zip(pairs, results, strict=True):
         if result.run is None:
             good = False
             click.echo(f"{spec.title:24} failed: {result.message}")
             continue
-        then, now = kept.history[0], result.run.history[0]
+        now = result.run.history[-1]
+        then = kept.history[now["epoch"] - 1]
         made = kept.record["environment"]
         if made["processor"] == here["processor"]:
             equal = then["weights_sha256"] == now["weights_sha256"]
@@ -240,8 +250,12 @@ def verify_runs(pairs: Sequence[tuple[RunSpec, Run]], dataset: data.Dataset) -> 
 @command.command()
 @click.option("--count", default=3, show_default=True, type=click.IntRange(1),
               help="How many records, the cheapest first.")  # fmt: skip
-def verify(count: int) -> None:
-    """Train the first epoch of some records again, and compare the weights' hashes."""
+@click.option("--random", "at_random", is_flag=True,
+              help="Choose them at random instead.")  # fmt: skip
+@click.option("--whole", is_flag=True,
+              help="Train all of their epochs, not the first alone.")  # fmt: skip
+def verify(count: int, at_random: bool, whole: bool) -> None:
+    """Train some records again, and compare the weights' hashes."""
     dataset = data.load("mnist")
     pairs = []
     for spec in sum(wanted(dataset), []):
@@ -253,7 +267,9 @@ def verify(count: int) -> None:
             "no record in results/ was made by this training code and these versions"
         )
     pairs.sort(key=lambda pair: cost(pair[0]) / pair[0].task.epochs)
-    if not verify_runs(pairs[:count], dataset):
+    if at_random:
+        random.shuffle(pairs)
+    if not verify_runs(pairs[:count], dataset, epochs=None if whole else 1):
         raise click.ClickException("a record could not be reproduced")
 
 

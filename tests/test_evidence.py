@@ -93,6 +93,15 @@ def test_a_first_epoch_trained_again_has_the_same_hash(trained, digits, capsys):
     assert "DIFFERS: weights" in capsys.readouterr().out
 
 
+def test_a_whole_run_trained_again_is_compared_at_its_end(trained, digits, capsys):
+    spec, run = trained
+    assert evidence.verify_runs([(spec, run)], digits, epochs=None)
+    assert run.record["weights_sha256"][:12] in capsys.readouterr().out
+    other = changed(run, ("history", -1, "weights_sha256"), "0" * 64)
+    assert evidence.verify_runs([(spec, other)], digits), "the first epoch is as it was"
+    assert not evidence.verify_runs([(spec, other)], digits, epochs=None)
+
+
 def test_on_another_processor_it_compares_accuracies_and_says_so(
     trained, digits, capsys
 ):
