@@ -1,6 +1,7 @@
 """Notebooks that end badly: each says how, and leaves no process behind."""
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -159,6 +160,20 @@ def test_a_cell_that_did_not_run_in_its_turn_is_no_success(counts):
     for number, cell in enumerate(notebook.cells, start=1):
         cell.execution_count = number
     assert declared_result(notebook)["headline"] == "fine"
+
+
+def test_a_notebook_that_the_disk_has_no_room_for_leaves_no_half_of_one(tmp_path):
+    path, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
+    nbformat.write(notebook_of("# " + "x" * 10**6, DECLARE), path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    try:
+        done = execute(path, target, {}, environment={}, timeout=60)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.status == "failed"
+    assert "File too large" in done.message
+    assert not target.exists()
 
 
 def test_a_missing_kernel_is_named(tmp_path):

@@ -24,6 +24,7 @@ import nbformat
 import psutil
 
 from mnistlab.result import RESULT_MIME
+from mnistlab.store import write_atomically
 
 GRACE = 15  # seconds that a notebook past its limit gets to save itself
 FAREWELL = 3  # seconds that one gets that the build is stopped for
@@ -277,19 +278,32 @@ def execute(
         errors = _text(folder / "errors")
     seconds = time.perf_counter() - started
     stopped = stop is not None and stop.is_set()
+    notebook = _written(target)
     try:
         status, message = json.loads(answer)
     except ValueError:
         status, message = _silent(process.returncode, errors, timeout, stopped, seconds)
-        _mark_running_cell(target, status, message)
-        return Execution(status, seconds, message)
+        if notebook is not None:
+            _mark_running_cell(notebook, status, message)
+            write_atomically(target, nbformat.writes(notebook).encode())
     if status != "published":
         return Execution(status, seconds, message)
+    if notebook is None:
+        return Execution("failed", seconds, f"{target} could not be written")
     try:
-        result = declared_result(nbformat.read(target, as_version=4))
+        result = declared_result(notebook)
     except ValueError as error:
         return Execution("failed", seconds, str(error))
     return Execution("published", seconds, result=result)
+
+
+def _written(target: Path) -> nbformat.NotebookNode | None:
+    """The executed notebook; none, and no file, if its writing was cut off."""
+    try:
+        return nbformat.read(target, as_version=4)
+    except (OSError, ValueError):
+        target.unlink(missing_ok=True)
+        return None
 
 
 def _wait(
@@ -333,18 +347,14 @@ def _silent(
     return "failed", f"papermill ended early: {lines[-1]}"
 
 
-def _mark_running_cell(target: Path, status: str, message: str) -> None:
+def _mark_running_cell(
+    notebook: nbformat.NotebookNode, status: str, message: str
+) -> None:
     """Say in the notebook itself what its end was, as the child could not."""
-    try:
-        notebook = nbformat.read(target, as_version=4)
-    except (OSError, ValueError):
-        target.unlink(missing_ok=True)  # it was cut off in the middle of writing
-        return
     for cell in notebook.cells:
         if cell.metadata.get("papermill", {}).get("status") == "running":
             cell.metadata.papermill["status"] = "failed"
             cell.outputs.append(_error(status, message))
-    nbformat.write(notebook, target)
 
 
 def _error(status: str, message: str) -> nbformat.NotebookNode:
