@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +97,13 @@ def make_digits() -> tuple[np.ndarray, ...]:
     return x_train, y_train, x_test, y_test
 
 
+@cache
 def _reachable(urls: tuple[str, ...]) -> list[str]:
-    """Which hosts answer at all, asked side by side: a name server may hang."""
+    """Which hosts answer at all, asked side by side: a name server may hang.
+
+    Asked once in a process, or each cell of a notebook that is opened without a network
+    would wait.
+    """
     import requests
 
     answers: list[str] = []
