@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -93,13 +94,10 @@ def build(
     click.echo(f"Data: {images.sentence}.")
     if dry_run:
         return _dry_run(plan, pages, out, fresh)
-    lock = lock_output(out)
-    try:
+    with lock_output(out):
         return _run(
             pages, out, source, images, workers, scheduler, timeout, cell_timeout, fresh
         )
-    finally:
-        lock.release()
 
 
 def _interrupt(number, frame):
@@ -146,16 +144,22 @@ def _run(
     from mnistlab.study import find_run
 
     started = time.perf_counter()
+    # Should this build end in the middle, nobody is to take an old summary for its own.
+    (out / "summary.json").unlink(missing_ok=True)
     names = plan.notebook_names()
+    site.begin(out / "site", names)
     plans = plan.run_plans(pages, out, fresh=fresh)
     missing = [item.spec for item in plans if item.reason]
     click.echo(f"Runs: {len(missing)} to train, {len(plans) - len(missing)} reused.")
     ended = {}
+    failures: dict[Any, str] = {}
 
     def train(report, has_ended):
         def and_tell(progress):
             if progress.kind in ("trained", "failed"):
                 ended[progress.spec] = progress
+            if progress.kind == "failed":
+                failures[progress.spec] = f"{progress.spec.title}: {progress.message}"
             report(progress)
             if progress.spec in ended:
                 has_ended(progress.spec)
@@ -170,6 +174,7 @@ def _run(
         published, interrupted = build.publish_pages(
             pages, out, source, names=names, timeout=timeout, cell_timeout=cell_timeout,
             fresh=fresh, workers=workers or dask.system.cpu_count(), missing=missing,
+            failed=failures,
             train=lambda has_ended: train(of_run, has_ended),
             begins=begins, report=of_page,
         )  # fmt: skip
@@ -190,7 +195,8 @@ def _run(
     _final_table(results.values(), published, started)
     click.echo(f"Site: {(out / 'site' / 'index.html').as_uri()}")
     if interrupted:
-        click.echo("Interrupted; the same command goes on from here.")
+        way = "the same command without --fresh" if fresh else "the same command"
+        click.echo(f"Interrupted; {way} goes on from here.")
     return code
 
 
@@ -229,6 +235,7 @@ def _summary(results, published, images, code):
 
 def _final_table(results, published, started):
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("notebook", "status", "seconds", "headline")
@@ -236,7 +243,7 @@ def _final_table(results, published, started):
         colour = "green" if done.status in ("published", "reused") else "red"
         table.add_row(
             done.page.name, f"[{colour}]{done.status}", f"{done.seconds:.1f}",
-            done.headline or done.message,
+            escape(done.headline or done.message),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     counts: dict[str, int] = {}

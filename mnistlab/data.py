@@ -232,6 +232,8 @@ def read(source: Source) -> Dataset:
     if name == "folder":
         path = Path(source.path)
         name = (path.stem if path.is_file() else path.name).lower()
+        if name in ("mnist", "digits"):
+            name = f"another {name}"
     if found == MNIST_FINGERPRINT:
         name = "mnist"
     x_train, y_train, x_test, y_test = arrays

@@ -30,6 +30,7 @@ from mnistlab.models.controls import (
 )
 from mnistlab.models.experiment import Experiment
 from mnistlab.progress import words
+from mnistlab.record import commit
 from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import Progress, cost, train_runs
 from mnistlab.study import (
@@ -110,6 +111,18 @@ def wanted(dataset: data.Dataset) -> list[list[RunSpec]]:
     return lines
 
 
+def check_clean(commit: str) -> None:
+    """Refuse what nobody could make again.
+
+    Raises:
+        ValueError: a checkout without git, or with uncommitted changes.
+    """
+    if commit == "unknown" or commit.endswith("-dirty"):
+        raise ValueError(
+            f"expected a clean commit, got {commit!r}; commit first, then train again"
+        )
+
+
 def keep(run: Run, results: Path = EVIDENCE) -> Path:
     """Copy a finished run into the evidence: its record, its predictions in 15 kB.
 
@@ -119,12 +132,7 @@ def keep(run: Run, results: Path = EVIDENCE) -> Path:
     Raises:
         ValueError: the record's commit is unknown or not clean.
     """
-    commit = run.record["commit"]
-    if commit == "unknown" or commit.endswith("-dirty"):
-        raise ValueError(
-            f"{run.name}, seed {run.seed}: expected a record of a clean commit, got "
-            f"{commit!r}; commit first, then train it again"
-        )
+    check_clean(run.record["commit"])
     folder = results / "runs" / run.name / run.key16
     predicted, confidence = run.predictions()
     compact = store.npz(
@@ -167,6 +175,7 @@ def command() -> None:
 def train(out: Path, workers: int | None, scheduler: str | None) -> None:
     """Train what is wanted and is not there; keep it in results/."""
     dataset = data.load("mnist")
+    check_clean(commit())  # now, and not after hours
     # Whoever has no MNIST can still see which images the evidence got wrong.
     store.write_atomically(
         EVIDENCE / LABELS, store.npz(compressed=True, y_test=dataset.y_test)
@@ -176,7 +185,7 @@ def train(out: Path, workers: int | None, scheduler: str | None) -> None:
             missing = []
             for spec in specs:
                 done = store.find_run(out, spec)
-                if done is not None:
+                if done is not None and not done.record["commit"].endswith("-dirty"):
                     keep(done)
                 elif store.find_run(EVIDENCE, spec) is None:
                     missing.append(spec)

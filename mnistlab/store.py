@@ -111,7 +111,9 @@ PLAIN = {
     "image_data_format": "[a-z_]+",
     "commit": "[0-9a-f]{40}(-dirty)?|unknown",
     "finished": "[-0-9T:+.Z]+",
+    "weights_sha256": "[0-9a-f]{64}",
 }
+COUNTS = ("seed", "epochs", "train_size", "test_size", "params", "macs")
 
 
 def _check(record: dict[str, Any], path: Path) -> None:
@@ -120,6 +122,9 @@ def _check(record: dict[str, Any], path: Path) -> None:
         raise ValueError(f"expected schema {SCHEMA}, got {record['schema']!r}")
     for name, pattern in PLAIN.items():
         if not re.fullmatch(pattern, record[name]):
+            raise ValueError(f"its {name} is {record[name]!r}")
+    for name in COUNTS:
+        if type(record[name]) is not int or record[name] < 0:
             raise ValueError(f"its {name} is {record[name]!r}")
     if record["key"][:16] != path.parent.name:
         raise ValueError(f"its key is {record['key'][:16]}, not its folder's name")

@@ -2,7 +2,8 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -156,8 +157,9 @@ def find_run(out: Path, spec: RunSpec) -> Run | None:
     return None if kept is None else replace(kept, status="evidence")
 
 
-def lock_output(out: Path) -> FileLock:
-    """A lock on an output folder, so that two builds do not write into it.
+@contextmanager
+def lock_output(out: Path) -> Iterator[None]:
+    """Hold an output folder, so that two builds do not write into it.
 
     Raises:
         StudyError: another process holds it, or the folder cannot be written to.
@@ -178,7 +180,10 @@ def lock_output(out: Path) -> FileLock:
         raise StudyError(
             f"cannot write into {out} ({error.strerror}); use another --out"
         ) from error
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def study(
@@ -281,10 +286,10 @@ class Gathered:
 
     @property
     def everything(self) -> list[Run]:
-        """Every run there is, the evidence's first."""
-        keys = {run.record["key"] for run in self.evidence}
-        own = [run for run in self.runs if run.record["key"] not in keys]
-        return [*self.evidence, *own]
+        """Every run there is, one of each key: this build's, where it has it."""
+        keys = {run.record["key"] for run in self.runs}
+        kept = [run for run in self.evidence if run.record["key"] not in keys]
+        return [*kept, *self.runs]
 
     def _repr_html_(self) -> str:
         text = (

@@ -443,7 +443,9 @@ def test_a_notebook_that_is_none_is_named_and_no_page_of_it_published(
     assert "mine" in out + err
     assert "Traceback" not in out + err
     assert contents(here) == before
-    assert not (tmp_path / "out" / "site" / "mine.html").exists()
+    page = tmp_path / "out" / "site" / "mine.html"
+    assert code == 2 or "mine is not published" in page.read_text()
+    assert not (tmp_path / "out" / "notebooks").exists()
 
 
 def test_outputs_of_another_time_are_not_published(run, tmp_path, monkeypatch):
@@ -510,6 +512,8 @@ RECORDS = {
     "with markup for a key": edited(key="<img src=x onerr" + "0" * 48),
     "with markup for a protocol": edited(protocol="<script>"),
     "with a command for a backend": edited(backend="torch; reboot"),
+    "with markup for a seed": edited(seed="<img src=x>"),
+    "with a truth for its epochs": edited(epochs=True),
     "with a number for a commit": edited(commit=3),
     "without predictions": replaced("predictions.npz", None),
     "with half its predictions": replaced("predictions.npz", b"PK\3\4"),
@@ -546,6 +550,27 @@ def test_a_loss_that_is_not_a_number_fails_the_run_and_its_page(
     assert "finite number; try a smaller learning rate" in out
     assert "Traceback" not in out + err
     assert not list(tmp_path.glob("runs/*/*/*")), "nothing half-written"
+
+
+def test_a_run_that_fails_under_fresh_is_not_hidden_by_its_old_record(
+    run, built, tmp_path, monkeypatch
+):
+    def fail(specs, *_, report, **__):
+        for spec in specs:
+            report(schedule.Progress("failed", spec, message="its worker died [/x]"))
+
+    monkeypatch.setitem(models.FAMILIES, "mlp", (SMALL,))
+    monkeypatch.setattr(schedule, "train_runs", fail)
+    out = shutil.copytree(built, tmp_path / "out")
+    code, said, err = run(*DIGITS, "--only", "mlp", "--fresh", "--out", out)
+    assert code == 1, said + err
+    assert "its worker died [/x]" in re.sub(r"[\s│]+", " ", said)
+    page = (out / "site" / "failed" / "mlp.html").read_text()
+    assert "small, seed 0: its worker died [/x]" in page
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["exit_code"] == 1
+    assert summary["notebooks"]["mlp"]["status"] == "failed"
+    assert list(out.glob("runs/small/*/run.json")), "what was there is kept"
 
 
 @pytest.mark.parametrize("name", ["runs", "notebooks", "site", "failed"])

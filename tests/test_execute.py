@@ -160,6 +160,8 @@ def test_a_cell_that_did_not_run_in_its_turn_is_no_success(counts):
     for number, cell in enumerate(notebook.cells, start=1):
         cell.execution_count = number
     assert declared_result(notebook)["headline"] == "fine"
+    notebook.cells.insert(1, nbformat.v4.new_code_cell("  \n"))
+    assert declared_result(notebook)["headline"] == "fine", "an empty cell has no turn"
 
 
 def test_a_notebook_that_the_disk_has_no_room_for_leaves_no_half_of_one(tmp_path):

@@ -99,7 +99,8 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bits(
         os.killpg(build.pid, signal.SIGKILL)
     build.communicate()
     until(lambda: not alive(family), seconds=5)
-    study.lock_output(tmp_path).release()
+    with study.lock_output(tmp_path):
+        pass  # nobody holds it any more
 
     kept, finished = epochs_kept(tmp_path), records(tmp_path)
     assert kept

@@ -185,10 +185,11 @@ def test_load_runs_gathers_and_names_the_gaps(digits, tmp_path):
 
 
 def test_two_builds_do_not_share_an_output_folder(tmp_path):
-    lock = study.lock_output(tmp_path)
-    try:
-        with pytest.raises(study.StudyError, match="in use by process"):
-            study.lock_output(tmp_path)
-    finally:
-        lock.release()
-    study.lock_output(tmp_path).release()
+    with (
+        study.lock_output(tmp_path),
+        pytest.raises(study.StudyError, match="in use by process"),
+        study.lock_output(tmp_path),
+    ):
+        pass
+    with study.lock_output(tmp_path):
+        pass

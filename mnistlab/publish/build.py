@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nbformat
@@ -28,7 +29,7 @@ from mnistlab.publish.plan import (
 )
 from mnistlab.runs import Run, RunSpec
 from mnistlab.store import make_folder, read_run, write_atomically
-from mnistlab.study import EVIDENCE, Gathered, evidence, mnist_labels
+from mnistlab.study import EVIDENCE, Gathered, evidence, find_run, mnist_labels
 from mnistlab.tables import leader_board
 
 PATIENCE = 3  # seconds that pages get to end well when the build is interrupted
@@ -45,6 +46,16 @@ class Published:
     headline: str = ""
     thumbnail: str = ""
     runs: tuple[str, ...] = ()
+
+
+def _read_published(path: Path) -> nbformat.NotebookNode | None:
+    """A published notebook; None if there is none, or none that can be read."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        _declared(notebook.metadata["mnistlab"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return notebook
 
 
 def _clean(notebook: nbformat.NotebookNode) -> None:
@@ -101,6 +112,7 @@ def publish_page(
     target = out / "notebooks" / f"{page.name}.ipynb"
     if not reason:
         good = nbformat.read(target, as_version=4)
+        (out / "failed" / f"{page.name}.ipynb").unlink(missing_ok=True)
         failed = out / "site" / "failed" / f"{page.name}.html"
         if failed.exists():  # what failed since is as it was again: no banner any more
             html = site.render(good, page.name, names)
@@ -184,9 +196,9 @@ def _publish_failure(
     banner = f"This execution ended as {done.status}: {done.message}"
     html = site.render(notebook, page.name, names, root="../", banner=banner)
     write_atomically(out / "site" / "failed" / f"{page.name}.html", html.encode())
-    good = out / "notebooks" / f"{page.name}.ipynb"
-    if good.exists():
-        notebook = nbformat.read(good, as_version=4)
+    good = _read_published(out / "notebooks" / f"{page.name}.ipynb")
+    if good is not None:
+        notebook = good
         when = notebook.metadata["mnistlab"]["executed"]
         banner = f"The last execution ended as {done.status}; this page is of {when}."
         html = site.render(notebook, page.name, names, banner=banner)
@@ -204,6 +216,7 @@ def publish_pages(
     cell_timeout: int | None = None,
     fresh: bool = False,
     missing: Collection[RunSpec] = (),
+    failed: Mapping[RunSpec, str] = MappingProxyType({}),
     train: Callable[[Callable[[RunSpec], None]], None] = lambda ended: None,
     begins: Callable[[str], None] = lambda name: None,
     report: Callable[[Published], None] = lambda published: None,
@@ -224,6 +237,7 @@ def publish_pages(
         cell_timeout: seconds for each cell; None is no limit of its own.
         fresh: execute pages that are current, too.
         missing: the runs that will be trained.
+        failed: the runs whose training has failed, and why; filled meanwhile.
         train: trains them, and calls what it is given with each run that has ended.
         begins: called with the name of each page that begins.
         report: called with each page that has ended.
@@ -242,10 +256,22 @@ def publish_pages(
 
     def publish(page: Page) -> Published:
         begins(page.name)
-        done = publish_page(
-            page, out, names, source,
-            timeout=timeout, cell_timeout=cell_timeout, fresh=fresh, stop=stop,
-        )  # fmt: skip
+        # With --fresh, a record of before is there, and is not to be shown as new.
+        old = [
+            spec
+            for spec in page.specs
+            if page.name not in GATHERING and spec in failed and find_run(out, spec)
+        ]
+        if old:
+            message = "; ".join(failed[spec] for spec in old)
+            done = Published(page, "failed", message, 0.0)
+            nothing = Execution("failed", 0.0, message)
+            _publish_failure(page, out, names, nothing, out / "nothing")
+        else:
+            done = publish_page(
+                page, out, names, source,
+                timeout=timeout, cell_timeout=cell_timeout, fresh=fresh, stop=stop,
+            )  # fmt: skip
         report(done)
         return done
 
@@ -296,13 +322,18 @@ def write_site(
 ) -> None:
     """Write the index over all pages there are, those of earlier builds included."""
     by_name = {done.page.name: done for done in published}
-    cards: list[dict[str, Any]] = []
-    shown: set[str] = set()
     for name in names:
-        card, declared = _card(name, by_name.get(name), out)
-        cards.append(card)
-        shown.update(declared)
-    runs = _runs(sorted(shown), out)
+        if not (out / "notebooks" / f"{name}.ipynb").exists():
+            site.write_missing(out / "site", name, names)
+    cards = [_card(name, by_name.get(name), out) for name in names]
+    # Pages of earlier builds may show runs of code that is no longer this.
+    current = {
+        name
+        for done in published
+        if done.status in ("published", "reused")
+        for name in done.runs
+    }
+    runs = _runs(sorted(current), out)
     gathered = Gathered(
         [run for run in runs if (out / "runs" / run.name / run.key16).exists()],
         evidence(),
@@ -340,16 +371,13 @@ def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return found
 
 
-def _card(
-    name: str, done: Published | None, out: Path
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the index says of a page, and the runs that the page shows."""
-    good = out / "notebooks" / f"{name}.ipynb"
+def _card(name: str, done: Published | None, out: Path) -> dict[str, Any]:
+    """What the index says of a page."""
+    notebook = _read_published(out / "notebooks" / f"{name}.ipynb")
     headline, thumbnail, title = "", "", name
     runs: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = {}
-    if good.exists():
-        notebook = nbformat.read(good, as_version=4)
+    if notebook is not None:
         metadata = notebook.metadata["mnistlab"]
         headline, thumbnail, runs = _declared(metadata)
         title = site.title_of(notebook, name)
@@ -364,10 +392,10 @@ def _card(
         **about,
         "executed": metadata.get("executed", "")[:16].replace("T", " "),
     }
-    card = {
+    return {
         "name": name,
         "title": title,
-        "href": f"{name}.html" if good.exists() else "",
+        "href": f"{name}.html" if notebook is not None else "",
         "failed_href": f"failed/{name}.html" if failed else "",
         "headline": headline,
         "thumbnail": thumbnail,
@@ -375,4 +403,3 @@ def _card(
         "status": done.status if done else "",
         "facts": {key: value for key, value in facts.items() if value},
     }
-    return card, runs

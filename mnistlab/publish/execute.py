@@ -144,7 +144,8 @@ def explain(
     if isinstance(error, CellTimeoutError):
         return "timeout", str(error).partition("\n")[0]
     if isinstance(error, NotebookTimeout):
-        return "timeout", f"The notebook took longer than {error} s, and was{where}."
+        was = f", and was{where}" if where else ""
+        return "timeout", f"The notebook took longer than {error} s{was}."
     if isinstance(error, NoSuchKernel):
         return "no-kernel", f"There is no kernel named {error.name!r} on this machine."
     if isinstance(error, KeyboardInterrupt):
@@ -371,12 +372,17 @@ def declared_result(notebook: nbformat.NotebookNode) -> dict[str, Any]:
         ValueError: a cell did not run, ran out of order or failed, or nothing was
             declared.
     """
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    # An empty cell is not executed, and has no number.
+    cells = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and cell.source.strip()
+    ]
     for number, cell in enumerate(cells, start=1):
         for output in cell.outputs:
             if output.output_type == "error":
                 raise ValueError(f"cell {number}: {output.ename}: {output.evalue}")
-        if cell.source.strip() and cell.execution_count != number:
+        if cell.execution_count != number:
             raise ValueError(f"code cell {number} of {len(cells)} was not executed")
     for cell in reversed(cells):
         for output in cell.outputs:

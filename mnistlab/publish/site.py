@@ -3,8 +3,6 @@
 import html
 import json
 import re
-import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +94,25 @@ def copy_records(runs: Sequence[Run], site: Path) -> None:
         write_atomically(target, (run.folder / "run.json").read_bytes())
 
 
+def begin(site: Path, pages: Sequence[str]) -> None:
+    """Write what pages need, so that each can be read as soon as it is there."""
+    for name in ASSETS:
+        content = (TEMPLATES / "mnistlab" / name).read_bytes()
+        write_atomically(site / name, content)
+    for name in pages:
+        if not (site / f"{name}.html").exists():
+            write_missing(site, name, pages)
+
+
+def write_missing(site: Path, name: str, pages: Sequence[str]) -> None:
+    """Write a page that says that there is none, and what failed if it did."""
+    text = _template("missing.html.j2").render(
+        site=_site(name, pages, f"{name} is not published"),
+        failed=(site / "failed" / f"{name}.html").exists(),
+    )
+    write_atomically(site / f"{name}.html", text.encode())
+
+
 def write_index(
     site: Path,
     cards: Sequence[Mapping[str, Any]],
@@ -114,8 +131,6 @@ def write_index(
         tables=shown,
     )
     write_atomically(site / "index.html", text.encode())
-    for name in ASSETS:
-        shutil.copyfile(TEMPLATES / "mnistlab" / name, site / name)
 
 
 def write_environment(site: Path, runs: Sequence[Run], pages: Sequence[str]) -> None:
@@ -195,8 +210,9 @@ def command(run: Run) -> str:
         f"--profile {record['profile']}",
     ]
     dataset = record["dataset"]["name"]
+    known = {"mnist": FULL_MNIST[0], "digits": 1437}
     if dataset != "mnist":
-        parts.append(f"--dataset {shlex.quote(dataset)}")
+        parts.append(f"--dataset {dataset if dataset in known else 'FOLDER'}")
     if record["protocol"] != "replicate":
         parts.append(f"--protocol {record['protocol']}")
     if run.seed:
@@ -204,7 +220,7 @@ def command(run: Run) -> str:
     profile = PROFILES[record["profile"]]
     if record["epochs"] != (profile.epochs or run.experiment.recipe.epochs):
         parts.append(f"-p epochs={record['epochs']}")
-    usual = {"mnist": FULL_MNIST[0], "digits": 1437}.get(dataset, record["train_size"])
+    usual = known.get(dataset, 0)  # of a folder nothing is known
     if record["train_size"] != min(profile.train_size or usual, usual):
         parts.append(f"-p train_size={record['train_size']}")
     text = " ".join(parts)

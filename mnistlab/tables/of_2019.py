@@ -199,7 +199,7 @@ def beside_2019(
                 low, high = (f"{100 * end:+.2f}" for end in verdict.interval)
                 difference = f"{first:+.2f} ({low} to {high})"
             else:
-                low, high = (percent(end) for end in verdict.interval)
+                low, high = (percent(min(end, 1)) for end in verdict.interval)
                 row["95 % for one more run (%)"] = f"{low} to {high}"
             row["difference (points)"] = difference
             row["from"] = _origin(own)
