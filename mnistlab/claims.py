@@ -1,9 +1,9 @@
 """2019's thirteen conclusions, each a rule over runs with thresholds fixed beforehand.
 
 The rules were committed before a full run was looked at. One edit came after (712425f):
-times of two machines no longer compare, a model that never gets to an accuracy has no time
-to it, and runs of other definitions of a model do not count. It changed no threshold, no
-statement and no verdict.
+times of two machines no longer compare, a model that never gets to an accuracy has no
+time to it, and runs of other definitions of a model do not count. It changed no
+threshold, no statement and no verdict.
 
 How parts decide a statement, and statements a conclusion, is in `judging`.
 """
