@@ -189,6 +189,7 @@ def fake(
             for i in range(1, 4)
         ],
         "key": f"{name}{seed}{backend}",
+        "weights_sha256": 64 * "0",
     }
     folder = Path("runs") / name / record["key"][:16]
     return Run(json.loads(json.dumps(record)), folder, "evidence")
