@@ -17,7 +17,8 @@ reports: $(INSTALLED)  ## train what is missing, execute all notebooks, write bu
 	$(BIN)/python run_all.py
 
 test: $(INSTALLED)  ## run the tests (no network needed)
-	$(BIN)/python -m pytest -q -m "not faults and not browser and not tutorial"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile \
+		-m "not faults and not browser and not tutorial"
 
 test-faults: $(INSTALLED)  ## kill and interrupt builds at many moments: a quarter hour
 	$(BIN)/python -m pytest -q tests/test_faults.py tests/test_reuse.py \
