@@ -10,7 +10,6 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -139,7 +138,7 @@ def _run(
 ):  # fmt: skip
     import dask.system
 
-    from mnistlab.publish import build, plan, site, terminal
+    from mnistlab.publish import build, index, plan, site, terminal
     from mnistlab.schedule import Result, train_runs
     from mnistlab.study import find_run
 
@@ -152,17 +151,13 @@ def _run(
     missing = [item.spec for item in plans if item.reason]
     click.echo(f"Runs: {len(missing)} to train, {len(plans) - len(missing)} reused.")
     ended = {}
-    failures: dict[Any, str] = {}
 
     def train(report, has_ended):
         def and_tell(progress):
+            report(progress)
             if progress.kind in ("trained", "failed"):
                 ended[progress.spec] = progress
-            if progress.kind == "failed":
-                failures[progress.spec] = f"{progress.spec.title}: {progress.message}"
-            report(progress)
-            if progress.spec in ended:
-                has_ended(progress.spec)
+                has_ended(progress.spec, progress.message)
 
         train_runs(
             missing, images, out, workers=workers, scheduler=scheduler, fresh=fresh,
@@ -174,7 +169,6 @@ def _run(
         published, interrupted = build.publish_pages(
             pages, out, source, names=names, timeout=timeout, cell_timeout=cell_timeout,
             fresh=fresh, workers=workers or dask.system.cpu_count(), missing=missing,
-            failed=failures,
             train=lambda has_ended: train(of_run, has_ended),
             begins=begins, report=of_page,
         )  # fmt: skip
@@ -188,7 +182,7 @@ def _run(
         there = status in ("trained", "reused")
         run = find_run(out, item.spec) if there else None
         results[item.spec] = Result(item.spec, status, run, message)
-    build.write_site(published, out, names, images)
+    index.write_site(published, out, names, images)
     failed = [done for done in published if done.status not in ("published", "reused")]
     code = 130 if interrupted else 1 if failed else 0
     site.write_summary(out, _summary(results, published, images, code))

@@ -111,13 +111,18 @@ def wanted(dataset: data.Dataset) -> list[list[RunSpec]]:
     return lines
 
 
+def is_clean(commit: str) -> bool:
+    """Whether that code can be had again: no uncommitted changes, and known to git."""
+    return commit != "unknown" and not commit.endswith("-dirty")
+
+
 def check_clean(commit: str) -> None:
     """Refuse what nobody could make again.
 
     Raises:
         ValueError: a checkout without git, or with uncommitted changes.
     """
-    if commit == "unknown" or commit.endswith("-dirty"):
+    if not is_clean(commit):
         raise ValueError(
             f"expected a clean commit, got {commit!r}; commit first, then train again"
         )
@@ -185,7 +190,7 @@ def train(out: Path, workers: int | None, scheduler: str | None) -> None:
             missing = []
             for spec in specs:
                 done = store.find_run(out, spec)
-                if done is not None and not done.record["commit"].endswith("-dirty"):
+                if done is not None and is_clean(done.record["commit"]):
                     keep(done)
                 elif store.find_run(EVIDENCE, spec) is None:
                     missing.append(spec)

@@ -307,6 +307,17 @@ def evidence() -> list[Run]:
     return store.stored_runs(EVIDENCE, "evidence")
 
 
+def runs_named(names: Sequence[str], out: Path) -> list[Run]:
+    """The runs with these names, `conv2_a2/0123456789abcdef`, wherever they are."""
+    found = []
+    for name in names:
+        own = store.read_run(out / "runs" / name)
+        run = own or store.read_run(EVIDENCE / "runs" / name)
+        if run is not None:
+            found.append(run)
+    return found
+
+
 def mnist_labels(dataset: data.Dataset) -> np.ndarray | None:
     """MNIST's test labels, uint8 (10000,), from the data or from the evidence."""
     if dataset.fingerprint == data.MNIST_FINGERPRINT:

@@ -1,7 +1,8 @@
 """What README, results/ and docs/ say of the committed evidence, as Markdown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from prettytable import PrettyTable, TableStyle
@@ -12,6 +13,7 @@ from mnistlab.models.sizes import params
 from mnistlab.progress import duration
 from mnistlab.runs import Run, RunSpec, run_key
 from mnistlab.study import Gathered
+from mnistlab.tables.base import percent, percent_range
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -32,14 +34,13 @@ def models_table(runs: Sequence[Run]) -> str:
         verdict = judging.reproduction(experiment.name, runs)
         interval, ours, took = "", "", ""
         if own:
-            ours = f"{100 * np.mean(verdict.accuracies):.2f}"
+            ours = percent(float(np.mean(verdict.accuracies)))
             took = duration(float(np.mean([run.record["cpu_seconds"] for run in own])))
         if len(own) >= judging.LEAST_SEEDS and verdict.interval is not None:
-            low, high = (100 * end for end in verdict.interval)
-            interval = f"{low:.2f} to {min(high, 100):.2f}"
+            interval = percent_range(verdict.interval)
         rows.append(
             [
-                experiment.name, f"{100 * verdict.reported:.2f}", ours, len(own) or "",
+                experiment.name, percent(verdict.reported), ours, len(own) or "",
                 interval, verdict.verdict, f"{params(experiment):,}", took,
             ]
         )  # fmt: skip
@@ -82,19 +83,20 @@ def epochs_table(runs: Sequence[Run]) -> str:
     for name, quantity in EPOCHS_OF.items():
         said = [e for e in reported.history(name) if e[quantity] is not None]
         epochs = [int(entry["epoch"] or 0) for entry in said]
-
-        def text(values: Sequence[float | None], quantity: str = quantity) -> str:
-            if quantity == "loss":
-                return ", ".join(f"{value or 0:.2f}" for value in values)
-            return ", ".join(f"{100 * (value or 0):.1f}" for value in values)
-
         what = "training loss" if quantity == "loss" else "test accuracy (%)"
         numbers = ", ".join(map(str, epochs))
-        rows.append((name, what, numbers, "2019", text([e[quantity] for e in said])))
+        rows.append((name, what, numbers, "2019", _epoch_values(quantity, said)))
         for run in found.get(name, {}).values():
-            ours = [run.history[epoch - 1][quantity] for epoch in epochs]
-            rows.append(("", "", "", f"seed {run.seed}", text(ours)))
+            ours = [run.history[epoch - 1] for epoch in epochs]
+            values = _epoch_values(quantity, ours)
+            rows.append(("", "", "", f"seed {run.seed}", values))
     return _markdown(("model", "", "after epochs", "run", "values"), rows)
+
+
+def _epoch_values(quantity: str, entries: Sequence[Mapping[str, Any]]) -> str:
+    if quantity == "loss":
+        return ", ".join(f"{entry[quantity]:.2f}" for entry in entries)
+    return ", ".join(f"{100 * entry[quantity]:.1f}" for entry in entries)
 
 
 def coverage_table(wanted: Sequence[RunSpec], evidence: Sequence[Run]) -> str:

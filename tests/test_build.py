@@ -13,7 +13,7 @@ import pytest
 from conftest import DECLARE, ROOT, notebook_of, run_command
 
 from mnistlab import data, models, store
-from mnistlab.publish import build, plan
+from mnistlab.publish import build, index, plan
 from mnistlab.publish.execute import execute
 from mnistlab.result import RESULT_MIME
 from mnistlab.runs import Run
@@ -240,7 +240,7 @@ def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path, monkeypa
         page = plan.Page("page", path, {}, ())
         monkeypatch.setattr(build, "default_parameters", lambda path: {})
         done = build.publish_page(page, out, ["page"], source, timeout=60)
-        build.write_site([done], out, ["page"], data.load("digits"))
+        index.write_site([done], out, ["page"], data.load("digits"))
         return done.status
 
     assert publish("1", DECLARE) == "published"
@@ -330,7 +330,7 @@ def test_the_index_escapes_what_a_notebook_declares(tmp_path, monkeypatch):
     page = plan.Page("page", folder / "page.ipynb", {}, ())
     done = build.publish_page(page, out, ["page"], data.resolve("digits"), timeout=60)
     noted = replace(data.load("digits"), notice="<b>notice</b>")
-    build.write_site([done], out, ["page"], noted)
+    index.write_site([done], out, ["page"], noted)
     for name in ("index", "page"):
         assert "<script>alert(1)" not in (out / "site" / f"{name}.html").read_text()
     assert "<b>notice" not in (out / "site" / "index.html").read_text()

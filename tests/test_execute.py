@@ -120,13 +120,24 @@ def test_a_notebook_that_ends_badly_says_so_and_leaves_no_process(name, tmp_path
 
 def test_a_build_that_is_stopped_interrupts_its_notebook(tmp_path):
     path, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
-    cells = (FORGET.format(name=str(tmp_path)), "import time; time.sleep(60)", DECLARE)
+    sleeping = tmp_path / "sleeping"
+    cells = (
+        FORGET.format(name=str(tmp_path)),
+        f"import time; open({str(sleeping)!r}, 'w').close(); time.sleep(60)",
+        DECLARE,
+    )
     nbformat.write(notebook_of(*cells), path)
-    stop = threading.Event()
-    threading.Timer(5, stop.set).start()
-    started = time.monotonic()
+    stop, told = threading.Event(), []
+
+    def tell():
+        while not sleeping.exists():
+            time.sleep(0.05)
+        told.append(time.monotonic())
+        stop.set()
+
+    threading.Thread(target=tell, daemon=True).start()
     done = execute(path, target, {}, environment={}, timeout=60, stop=stop)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - told[0] < 5
     assert done.status == "interrupted"
     assert states_of(target)[1] == ["completed", "failed", "pending"]
     assert nothing_is_left_of(str(tmp_path))

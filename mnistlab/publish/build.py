@@ -6,12 +6,11 @@ good one stays, with a banner.
 
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import nbformat
@@ -23,14 +22,15 @@ from mnistlab.publish.execute import Execution, execute
 from mnistlab.publish.plan import (
     GATHERING,
     Page,
+    declared,
     default_parameters,
     page_key_parts,
+    read_published,
     why_execute,
 )
-from mnistlab.runs import Run, RunSpec
-from mnistlab.store import make_folder, read_run, write_atomically
-from mnistlab.study import EVIDENCE, Gathered, evidence, find_run, mnist_labels
-from mnistlab.tables import leader_board
+from mnistlab.runs import RunSpec
+from mnistlab.store import make_folder, write_atomically
+from mnistlab.study import find_run, runs_named
 
 PATIENCE = 3  # seconds that pages get to end well when the build is interrupted
 
@@ -46,16 +46,6 @@ class Published:
     headline: str = ""
     thumbnail: str = ""
     runs: tuple[str, ...] = ()
-
-
-def _read_published(path: Path) -> nbformat.NotebookNode | None:
-    """A published notebook; None if there is none, or none that can be read."""
-    try:
-        notebook = nbformat.read(path, as_version=4)
-        _declared(notebook.metadata["mnistlab"])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    return notebook
 
 
 def _clean(notebook: nbformat.NotebookNode) -> None:
@@ -118,8 +108,7 @@ def publish_page(
             html = site.render(good, page.name, names)
             write_atomically(out / "site" / f"{page.name}.html", html.encode())
             failed.unlink()
-        declared = _declared(good.metadata["mnistlab"])
-        return Published(page, "reused", "", 0.0, *declared)
+        return Published(page, "reused", "", 0.0, *declared(good))
     attempt = out / "failed" / f"{page.name}.ipynb"
     make_folder(attempt.parent)
     attempt.unlink(missing_ok=True)
@@ -133,8 +122,7 @@ def publish_page(
         stop=stop,
     )
     if done.result is None:
-        _publish_failure(page, out, names, done, attempt)
-        return Published(page, done.status, done.message, done.seconds)
+        return _publish_failure(page, out, names, done, attempt)
     notebook = nbformat.read(attempt, as_version=4)
     _clean(notebook)
     notebook.metadata["mnistlab"] = {
@@ -143,14 +131,13 @@ def publish_page(
         "about": _about(page, source, done.seconds),
         "executed": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    site.copy_records(_runs(done.result["runs"], out), out / "site")
+    site.copy_records(runs_named(done.result["runs"], out), out / "site")
     html = site.render(notebook, page.name, names)
     write_atomically(out / "site" / f"{page.name}.html", html.encode())
     write_atomically(target, nbformat.writes(notebook).encode())
     attempt.unlink()
     (out / "site" / "failed" / f"{page.name}.html").unlink(missing_ok=True)
-    declared = _declared(notebook.metadata["mnistlab"])
-    return Published(page, "published", reason, done.seconds, *declared)
+    return Published(page, "published", reason, done.seconds, *declared(notebook))
 
 
 def _about(page: Page, source: data.Source, seconds: float) -> dict[str, str]:
@@ -169,25 +156,15 @@ def _about(page: Page, source: data.Source, seconds: float) -> dict[str, str]:
     return {key: str(value) for key, value in facts.items() if value is not None}
 
 
-def _declared(metadata: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
-    result = metadata["result"]
-    return result["headline"], result["thumbnail"], tuple(result["runs"])
-
-
-def _runs(names: Sequence[str], out: Path) -> list[Run]:
-    """The runs with these names, `conv2_a2/0123456789abcdef`, wherever they are."""
-    found = []
-    for name in names:
-        run = read_run(out / "runs" / name) or read_run(EVIDENCE / "runs" / name)
-        if run is not None:
-            found.append(run)
-    return found
-
-
 def _publish_failure(
-    page: Page, out: Path, names: Sequence[str], done: Execution, attempt: Path
-) -> None:
-    if attempt.exists():
+    page: Page,
+    out: Path,
+    names: Sequence[str],
+    done: Execution,
+    attempt: Path | None = None,
+) -> Published:
+    """Publish what there is of a failed page apart from the last good one."""
+    if attempt is not None and attempt.exists():
         notebook = nbformat.read(attempt, as_version=4)
         _clean(notebook)
         write_atomically(attempt, nbformat.writes(notebook).encode())
@@ -196,13 +173,13 @@ def _publish_failure(
     banner = f"This execution ended as {done.status}: {done.message}"
     html = site.render(notebook, page.name, names, root="../", banner=banner)
     write_atomically(out / "site" / "failed" / f"{page.name}.html", html.encode())
-    good = _read_published(out / "notebooks" / f"{page.name}.ipynb")
+    good = read_published(out / "notebooks" / f"{page.name}.ipynb")
     if good is not None:
-        notebook = good
-        when = notebook.metadata["mnistlab"]["executed"]
+        when = good.metadata["mnistlab"]["executed"]
         banner = f"The last execution ended as {done.status}; this page is of {when}."
-        html = site.render(notebook, page.name, names, banner=banner)
+        html = site.render(good, page.name, names, banner=banner)
         write_atomically(out / "site" / f"{page.name}.html", html.encode())
+    return Published(page, done.status, done.message, done.seconds)
 
 
 def publish_pages(
@@ -216,8 +193,7 @@ def publish_pages(
     cell_timeout: int | None = None,
     fresh: bool = False,
     missing: Collection[RunSpec] = (),
-    failed: Mapping[RunSpec, str] = MappingProxyType({}),
-    train: Callable[[Callable[[RunSpec], None]], None] = lambda ended: None,
+    train: Callable[[Callable[[RunSpec, str], None]], None] = lambda ended: None,
     begins: Callable[[str], None] = lambda name: None,
     report: Callable[[Published], None] = lambda published: None,
 ) -> tuple[list[Published], bool]:
@@ -237,8 +213,8 @@ def publish_pages(
         cell_timeout: seconds for each cell; None is no limit of its own.
         fresh: execute pages that are current, too.
         missing: the runs that will be trained.
-        failed: the runs whose training has failed, and why; filled meanwhile.
-        train: trains them, and calls what it is given with each run that has ended.
+        train: trains them, and calls what it is given with each run that has ended
+            and, if it failed, why.
         begins: called with the name of each page that begins.
         report: called with each page that has ended.
 
@@ -253,6 +229,7 @@ def publish_pages(
         if page.name not in GATHERING
     }
     by_name = {page.name: page for page in pages}
+    failed: dict[RunSpec, str] = {}
 
     def publish(page: Page) -> Published:
         begins(page.name)
@@ -263,10 +240,8 @@ def publish_pages(
             if page.name not in GATHERING and spec in failed and find_run(out, spec)
         ]
         if old:
-            message = "; ".join(failed[spec] for spec in old)
-            done = Published(page, "failed", message, 0.0)
-            nothing = Execution("failed", 0.0, message)
-            _publish_failure(page, out, names, nothing, out / "nothing")
+            message = "; ".join(f"{spec.title}: {failed[spec]}" for spec in old)
+            done = _publish_failure(page, out, names, Execution("failed", 0.0, message))
         else:
             done = publish_page(
                 page, out, names, source,
@@ -281,13 +256,18 @@ def publish_pages(
         def start(names: Sequence[str]) -> None:
             futures.update((n, pool.submit(publish, by_name[n])) for n in names)
 
-        def ended(spec: RunSpec | None) -> None:
-            for specs in waits.values():
-                specs.discard(spec)
+        def start_ready() -> None:
             start([n for n, specs in waits.items() if not specs and n not in futures])
 
+        def ended(spec: RunSpec, failure: str) -> None:
+            if failure:
+                failed[spec] = failure
+            for specs in waits.values():
+                specs.discard(spec)
+            start_ready()
+
         try:
-            ended(None)
+            start_ready()
             train(ended)
             wait(futures.values())
             start([name for name in by_name if name not in futures])
@@ -312,94 +292,3 @@ def publish_pages(
         return Published(page, "interrupted", "before it was executed", 0.0)
 
     return [outcome(page) for page in pages], interrupted
-
-
-def write_site(
-    published: Sequence[Published],
-    out: Path,
-    names: Sequence[str],
-    images: data.Dataset,
-) -> None:
-    """Write the index over all pages there are, those of earlier builds included."""
-    by_name = {done.page.name: done for done in published}
-    for name in names:
-        if not (out / "notebooks" / f"{name}.ipynb").exists():
-            site.write_missing(out / "site", name, names)
-    cards = [_card(name, by_name.get(name), out) for name in names]
-    # Pages of earlier builds may show runs of code that is no longer this.
-    current = {
-        name
-        for done in published
-        if done.status in ("published", "reused")
-        for name in done.runs
-    }
-    runs = _runs(sorted(current), out)
-    gathered = Gathered(
-        [run for run in runs if (out / "runs" / run.name / run.key16).exists()],
-        evidence(),
-        [],
-        mnist_labels(images),
-    )
-    boards = {}
-    if gathered.full and gathered.labels is not None:
-        board = leader_board(gathered.full, gathered.labels)
-        boards["Leader board: full runs, as 2019 trained"] = board
-    own = [
-        run
-        for run in gathered.short
-        if run.record["dataset"]["fingerprint"] == images.fingerprint
-    ]
-    for title, alike in _alike(own).items():
-        boards[f"This build: {title}"] = leader_board(alike, images.y_test)
-    site.write_index(out / "site", cards, boards, images.notice, names)
-    site.write_environment(out / "site", gathered.everything, names)
-
-
-def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs that may stand in one table, of equal amounts of data, by that amount."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        record = run.record
-        epochs = f"{record['epochs']} epoch{'s' if record['epochs'] > 1 else ''}"
-        if record["epochs"] == run.experiment.recipe.epochs:
-            epochs = "all epochs"
-        title = (
-            f"{record['train_size']:,} images, {epochs}, {record['test_size']:,} test "
-            f"images, {record['protocol']}, {record['backend']}"
-        )
-        found.setdefault(title, []).append(run)
-    return found
-
-
-def _card(name: str, done: Published | None, out: Path) -> dict[str, Any]:
-    """What the index says of a page."""
-    notebook = _read_published(out / "notebooks" / f"{name}.ipynb")
-    headline, thumbnail, title = "", "", name
-    runs: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = {}
-    if notebook is not None:
-        metadata = notebook.metadata["mnistlab"]
-        headline, thumbnail, runs = _declared(metadata)
-        title = site.title_of(notebook, name)
-    failed = (out / "site" / "failed" / f"{name}.html").exists()
-    if done is not None and failed:
-        headline = done.message
-    about = dict(metadata.get("about", {}))
-    models = {run.partition("/")[0] for run in runs}
-    facts = {
-        "status": done.status if done else "not part of this build",
-        "runs": f"{len(runs)}, of {len(models)} models" if runs else "",
-        **about,
-        "executed": metadata.get("executed", "")[:16].replace("T", " "),
-    }
-    return {
-        "name": name,
-        "title": title,
-        "href": f"{name}.html" if notebook is not None else "",
-        "failed_href": f"failed/{name}.html" if failed else "",
-        "headline": headline,
-        "thumbnail": thumbnail,
-        "alt": f"The main figure of: {title}",
-        "status": done.status if done else "",
-        "facts": {key: value for key, value in facts.items() if value},
-    }

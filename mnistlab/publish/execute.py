@@ -126,11 +126,11 @@ def explain(
     error: BaseException, kernel: Any = None, number: int | None = None
 ) -> tuple[str, str]:
     """The status and a sentence for what ended a notebook, in which code cell."""
-    where = f" in code cell {number}" if number else ""
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    where = f" in code cell {number}" if number else ""
     if isinstance(error, NotebookEnded):
         return error.status, str(error)
     if isinstance(error, DeadKernelError):

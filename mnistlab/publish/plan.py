@@ -301,15 +301,31 @@ def page_key_parts(
     }
 
 
+def read_published(path: Path) -> nbformat.NotebookNode | None:
+    """A published notebook; None if there is none, or none that can be read."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        declared(notebook)
+        dict(notebook.metadata["mnistlab"]["key_parts"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return notebook
+
+
+def declared(notebook: nbformat.NotebookNode) -> tuple[str, str, tuple[str, ...]]:
+    """The headline, thumbnail and runs that a published notebook has declared."""
+    result = notebook.metadata["mnistlab"]["result"]
+    return result["headline"], result["thumbnail"], tuple(result["runs"])
+
+
 def why_execute(page: Page, parts: Mapping[str, str], out: Path) -> str:
     """Why a page must be executed, or an empty text if the published one is current."""
     published = out / "notebooks" / f"{page.name}.ipynb"
     if not published.exists() or not (out / "site" / f"{page.name}.html").exists():
         return "not published yet"
-    try:
-        metadata = nbformat.read(published, as_version=4).metadata["mnistlab"]
-        old = metadata["key_parts"]
-    except Exception as error:  # whatever is wrong with it, it is made again
-        return f"the published notebook cannot be read ({type(error).__name__})"
+    notebook = read_published(published)
+    if notebook is None:
+        return "the published notebook cannot be read"
+    old = notebook.metadata["mnistlab"]["key_parts"]
     changed = [name for name in parts if parts[name] != old.get(name)]
     return f"changed: {', '.join(changed)}" if changed else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from mnistlab import stats
 from mnistlab.runs import Run
 
 
@@ -51,6 +52,15 @@ def record_link(run: Run, text: str = "") -> str:
 def percent(value: float) -> str:
     """A fraction as percent with two decimals."""
     return f"{100 * value:.2f}"
+
+
+def percent_range(interval: stats.Interval) -> str:
+    """An interval of fractions in percent; what is below none or above all is cut off.
+
+    >>> percent_range(stats.Interval(0.9812, 1.0043))
+    '98.12 to 100.00'
+    """
+    return f"{percent(max(interval.low, 0))} to {percent(min(interval.high, 1))}"
 
 
 def amount(runs: Sequence[Run]) -> str:

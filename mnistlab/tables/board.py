@@ -14,11 +14,15 @@ from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
 from mnistlab.study import Gathered
-from mnistlab.tables.architectures import (
-    dropout_rates,
-    regularization,
+from mnistlab.tables.architectures import dropout_rates, regularization
+from mnistlab.tables.base import (
+    Table,
+    amount,
+    percent,
+    percent_range,
+    record_link,
+    record_links,
 )
-from mnistlab.tables.base import Table, amount, percent, record_link, record_links
 
 
 def scores(runs: Sequence[Run]) -> Table:
@@ -89,8 +93,8 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
                 "model": name,
                 "seeds": len(score.runs),
                 "test accuracy (%)": percent(score.mean),
-                "95 % of the mean (%)": _range(seeds) if seeds else "",
-                "95 % of the images (%)": _range(score.images),
+                "95 % of the mean (%)": percent_range(seeds) if seeds else "",
+                "95 % of the images (%)": percent_range(score.images),
                 "calibration error (points)": f"{100 * calibration.error:.2f}",
                 "parameters": f"{first.record['params']:,}",
                 "multiply-adds": f"{first.record['macs']:,}",
@@ -120,11 +124,6 @@ def _letters(count: int) -> list[str]:
         (ascii_lowercase[i // 26 - 1] if i >= 26 else "") + ascii_lowercase[i % 26]
         for i in range(count)
     ]
-
-
-def _range(interval: stats.Interval) -> str:
-    """An interval in percent; what is below none or above all is left out."""
-    return f"{percent(max(interval.low, 0))} to {percent(min(interval.high, 1))}"
 
 
 def _mean(runs: Sequence[Run], name: str) -> float:

@@ -22,7 +22,7 @@ from mnistlab.tables.architectures import (
     has_batchnorm,
     regularization,
 )
-from mnistlab.tables.base import Table, percent, record_links
+from mnistlab.tables.base import Table, percent, percent_range, record_links
 
 
 def _of_letter(letter: str, runs: Sequence[Run]) -> list[Run]:
@@ -199,8 +199,7 @@ def beside_2019(
                 low, high = (f"{100 * end:+.2f}" for end in verdict.interval)
                 difference = f"{first:+.2f} ({low} to {high})"
             else:
-                low, high = (percent(min(end, 1)) for end in verdict.interval)
-                row["95 % for one more run (%)"] = f"{low} to {high}"
+                row["95 % for one more run (%)"] = percent_range(verdict.interval)
             row["difference (points)"] = difference
             row["from"] = _origin(own)
             row["records by seed"] = record_links(own)
