@@ -41,8 +41,8 @@ bench: $(INSTALLED)  ## time against plain notebooks: an hour; BENCH=short ten m
 evidence: $(INSTALLED)  ## train the full runs that results/ still lacks: hours; LIST=1 lists
 	nice $(BIN)/python -m mnistlab.evidence $(if $(LIST),list,train)
 
-verify: $(INSTALLED)  ## train first epochs of N=3 committed runs again, compare hashes
-	$(BIN)/python -m mnistlab.evidence verify --count $(or $(N),3)
+verify: $(INSTALLED)  ## train first epochs of N=5 committed runs again, compare hashes
+	$(BIN)/python -m mnistlab.evidence verify --count $(or $(N),5)
 
 tables: $(INSTALLED)  ## write the README's tables from results/
 	$(BIN)/python -m mnistlab.evidence tables

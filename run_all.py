@@ -166,7 +166,7 @@ def _run(
 
     shown = [page.name for page in pages]
     with terminal.reports(missing, shown) as (of_run, begins, of_page):
-        published, interrupted = build.publish_pages(
+        published, ended_by = build.publish_pages(
             pages, out, source, names=names, timeout=timeout, cell_timeout=cell_timeout,
             fresh=fresh, workers=workers or dask.system.cpu_count(), missing=missing,
             train=lambda has_ended: train(of_run, has_ended),
@@ -184,13 +184,16 @@ def _run(
         results[item.spec] = Result(item.spec, status, run, message)
     index.write_site(published, out, names, images)
     failed = [done for done in published if done.status not in ("published", "reused")]
-    code = 130 if interrupted else 1 if failed else 0
+    interrupted = isinstance(ended_by, KeyboardInterrupt)
+    code = 130 if interrupted else 1 if failed or ended_by else 0
     site.write_summary(out, _summary(results, published, images, code))
     _final_table(results.values(), published, started)
     click.echo(f"Site: {(out / 'site' / 'index.html').as_uri()}")
     if interrupted:
         way = "the same command without --fresh" if fresh else "the same command"
         click.echo(f"Interrupted; {way} goes on from here.")
+    elif ended_by is not None:
+        raise ended_by  # told in a line, after what is complete was published
     return code
 
 

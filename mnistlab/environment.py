@@ -4,7 +4,10 @@ import ast
 import hashlib
 import os
 import platform
-from collections.abc import Iterable, Sequence
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -97,18 +100,45 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": _cpuinfo("model name") or platform.machine(),
+        # Several processors have one name.
+        "processor_model": " ".join(map(_cpuinfo, ("cpu family", "model", "stepping"))),
+        "gpus": _gpus(),
         "cores": os.cpu_count(),
         "packages": {k: v for k, v in versions.items() if v != "not installed"},
     }
 
 
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two environments are of like processors and GPUs, if both name them.
+
+    Only then do equal runs have equal bits, and times compare. Records before the
+    schema had `processor_model` and `gpus` are taken at the processor's name.
+
+    >>> same_machine({"processor": "P"}, {"processor": "P", "gpus": []})
+    True
+    >>> same_machine({"processor": "P", "gpus": ["H"]}, {"processor": "P", "gpus": []})
+    False
+    """
+    names = ("processor", "processor_model", "gpus")
+    both = [name for name in names if name in one and name in other]
+    return all(one[name] == other[name] for name in both)
+
+
+def _cpuinfo(name: str) -> str:
+    """What Linux says of the first processor; empty elsewhere."""
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.partition(":")[0].strip() == name:
+                return line.partition(":")[2].strip()
+    return ""
+
+
+@cache
+def _gpus() -> list[str]:
+    """The names of the GPUs that CUDA's driver knows, used or not."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    listed = subprocess.run(command, capture_output=True, text=True)
+    return listed.stdout.splitlines() if listed.returncode == 0 else []

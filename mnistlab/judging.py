@@ -1,6 +1,7 @@
 """How runs decide: which of them compare, what settles a statement, what reproduces.
 
-The rules were committed before a full run was looked at, and are not touched after.
+The rules were committed before a full run was looked at. What was mended after, and
+changed no verdict, is told in `claims`.
 
 A conclusion is one or more statements, which must all hold. A statement is tested on
 one or more parts (models, pairs, kernels); a part is a quantity, one value for each
@@ -8,7 +9,8 @@ seed, and the range in which it must lie:
 
 * Three seeds or more: supported if Student's 95 % interval of the mean is within the
   range, contradicted if it is wholly outside, else undecided.
-* One or two: they have no interval. Supported if every value is within the range by
+* One or two, or all of them equal, as counts of epochs may be: they have no interval.
+  Supported if every value is within the range by
   the part's margin, contradicted if every one is outside by it on the same side, else
   undecided. The margins are several times the spread that seeds usually have.
 
@@ -57,8 +59,8 @@ class Part:
 
     @property
     def interval(self) -> stats.Interval | None:
-        """The 95 % interval of the mean over seeds; None below three."""
-        if len(self.values) < LEAST_SEEDS:
+        """The 95 % interval of the mean over seeds; None below three, or all equal."""
+        if len(self.values) < LEAST_SEEDS or len(set(self.values.values())) == 1:
             return None
         return stats.mean_interval(list(self.values.values()))
 
@@ -175,9 +177,10 @@ class Reproduction:
 def reproduction(name: str, runs: Sequence[Run]) -> Reproduction:
     """Compare 2019's accuracy with ours: reproduced if one more run may be like it.
 
-    With three seeds or more it is reproduced if it lies in the 95 % prediction
-    interval, not reproduced if outside, undecided if the interval is wider than
-    half a point to each side. With fewer, it is a single run, and judged by nobody.
+    With three seeds or more it is undecided if the 95 % prediction interval is wider
+    than half a point to each side, wherever the figure lies, or has no width; else
+    reproduced if it lies in the interval, not reproduced if outside. With fewer, it
+    is a single run, and judged by nobody.
     Of 28 true reproductions one or two fall outside by chance.
     """
     own = comparable([run for run in runs if run.compares_with_2019]).get(name, {})
@@ -192,7 +195,7 @@ def reproduction(name: str, runs: Sequence[Run]) -> Reproduction:
         difference = stats.difference_interval(right, n, right_2019, n)
         return Reproduction(SINGLE, found, said, difference)
     interval = stats.prediction_interval(found)
-    if interval.half_width > WIDEST:
+    if not 0 < interval.half_width <= WIDEST:
         verdict = UNDECIDED
     else:
         within = interval.low <= said <= interval.high

@@ -292,10 +292,8 @@ class Gathered:
         return [*kept, *self.runs]
 
     def _repr_html_(self) -> str:
-        text = (
-            f"<p>{len(self.runs)} runs of this build; {len(self.evidence)} committed "
-            "full runs"
-        )
+        own = sum(run.status != "evidence" for run in self.runs)
+        text = f"<p>{own} runs of this build; {len(self.evidence)} committed full runs"
         if self.missing:
             names = ", ".join(spec.title for spec in self.missing)
             text += f"; missing in this build: {names}"

@@ -341,17 +341,42 @@ def test_a_run_that_is_missing_fails_its_family_page_and_is_named(tmp_path):
     dataset = data.load("digits")
     options = {"profile": "smoke", "dataset": "digits"}
     pages = plan.pages(["mlp", "compare"], options, {}, dataset)
-    ended, interrupted = build.publish_pages(
+    ended, ended_by = build.publish_pages(
         pages, tmp_path, data.resolve("digits"),
         names=["mlp", "compare"], workers=2, timeout=120,
     )  # fmt: skip
-    assert not interrupted
+    assert ended_by is None
     mlp, compare = ended
     assert mlp.status == "failed"
     assert "mlp_e1, seed 0" in mlp.message
     assert compare.status == "published"
     page = (tmp_path / "site" / "compare.html").read_text()
     assert "Missing in this build" in page
+
+
+def test_a_run_that_fails_under_fresh_is_not_shown_as_it_was_before(built, tmp_path):
+    """Its record of before is there; neither its page nor those of all runs use it."""
+    out = tmp_path / "out"
+    shutil.copytree(built[0], out)
+    dataset = data.load("digits")
+    options = {"profile": "smoke", "dataset": "digits"}
+    pages = plan.pages(["mlp", "compare"], options, {}, dataset)
+    specs = pages[0].specs
+    before = (out / "notebooks" / "compare.ipynb").read_bytes()
+
+    def train(ended):
+        for number, spec in enumerate(specs):
+            ended(spec, "" if number else "no memory")
+
+    ended, _ = build.publish_pages(
+        pages, out, data.resolve("digits"), names=["mlp", "compare"], workers=2,
+        timeout=120, fresh=True, missing=specs, train=train,
+    )  # fmt: skip
+    assert [done.status for done in ended] == ["failed", "failed"]
+    assert {done.message for done in ended} == {"mlp_e1, seed 0: no memory"}
+    assert (out / "notebooks" / "compare.ipynb").read_bytes() == before
+    page = (out / "site" / "compare.html").read_text()
+    assert "The last execution ended as failed; this page is of" in page
 
 
 def test_what_a_page_is_made_of_decides_whether_it_is_executed_again(tmp_path):

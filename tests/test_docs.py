@@ -52,10 +52,12 @@ def test_the_tutorial_can_be_gone_through(tmp_path):
             head, _, tail = source.rpartition("FAMILY = (")
             family.write_text(f"{head}{block}\nFAMILY = (mlp_mine, {tail}")
         else:
-            (copy / "snippet.py").write_text(
+            (copy / "notebooks/snippet.py").write_text(
                 f"if __name__ == '__main__':\n{indent(block)}"
             )
-            assert re.search(r"^0\.\d+$", do(".venv/bin/python snippet.py"), re.M)
+            command = "sh -c 'cd notebooks && ../.venv/bin/python snippet.py'"
+            assert re.search(r"^0\.\d+$", do(command), re.M)
+            assert list(copy.glob("build/runs/conv2_b21_binary/*/run.json"))
     smoke, planned, longer, seeds, mine = said
     assert "Runs: 3 trained" in smoke
     assert "file://" in smoke
@@ -70,10 +72,21 @@ def indent(block):
     return "".join(f"    {line}" for line in block.splitlines(keepends=True))
 
 
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]
+
+
 def test_every_link_of_the_docs_leads_somewhere():
-    for path in [*ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"]:
+    for path in PAGES:
         for link in LINK.findall(path.read_text()):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_every_file_that_the_docs_name_is_there():
+    for path in PAGES:
+        for name in re.findall(
+            r"`((?:mnistlab|tests|docs|notebooks)/[\w./]+)`", path.read_text()
+        ):
+            assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 
 def test_the_readme_names_every_page_of_the_docs():

@@ -161,13 +161,13 @@ TOUCHED = {
     "a damaged record": (
         damage_record,
         {"mlp_e1"},
-        set(),
+        GATHERED,  # with the times of the new training
         r"mlp_e1, seed 0 +train \(its record cannot be used\)",
     ),
     "a record of another time": (
         foreign_record,
         {"mlp_e1"},
-        set(),
+        GATHERED,
         r"mlp_e1, seed 0 +train \(its record cannot be used\)",
     ),
 }  # fmt: skip

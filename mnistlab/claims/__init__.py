@@ -1,10 +1,14 @@
 """2019's thirteen conclusions, each a rule over runs with thresholds fixed beforehand.
 
-The rules were committed before a full run was looked at. One edit came after (712425f):
-times of two machines no longer compare, a model that never gets to an accuracy has no
-time to it, and runs of other definitions of a model do not count. It changed no
-threshold, no statement and no verdict. Later the rules were moved, as they were, into
-a file for each notebook of 2019.
+The rules were committed before a full run was looked at. Faults that reviews found were
+mended after; no threshold, no statement and no verdict changed:
+
+* 712425f: times of two machines do not compare, and runs of other definitions of a
+  model do not count.
+* With the split into a file for each notebook of 2019: a model that never gets to an
+  accuracy has no time to it (A-1 took all of its time, a lower bound, for it), and
+  values that are all equal are judged by the margin, as fewer than three are, for
+  their interval would have no width.
 
 How parts decide a statement, and statements a conclusion, is in `judging`.
 """

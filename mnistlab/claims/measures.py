@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mnistlab import reported
+from mnistlab.environment import same_machine
 from mnistlab.judging import POINT, Part, Runs, accuracy
 from mnistlab.runs import Run
 
@@ -31,11 +32,12 @@ def epochs_to(run: Run, name: str, reached: Callable[[float], bool]) -> int | No
     return next((e["epoch"] for e in run.history if reached(e[name])), None)
 
 
-def same_machine(one: Run, other: Run) -> bool:
+def ran_alike(one: Run, other: Run) -> bool:
     """Whether the times of two runs compare."""
-    processors = {r.record["environment"].get("processor") for r in (one, other)}
-    backends = {r.record["backend"] for r in (one, other)}
-    return len(processors) == len(backends) == 1
+    a, b = one.record, other.record
+    return a["backend"] == b["backend"] and same_machine(
+        a["environment"], b["environment"]
+    )
 
 
 def difference(

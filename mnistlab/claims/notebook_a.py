@@ -1,7 +1,7 @@
 """Rules for the conclusions of notebook A: three convolutions against two."""
 
 from mnistlab import reported
-from mnistlab.claims.measures import difference, epochs_to, same_machine, values_of
+from mnistlab.claims.measures import difference, epochs_to, ran_alike, values_of
 from mnistlab.judging import POINT, Part, Runs, accuracy
 from mnistlab.models.controls import conv3_a4_no_first_dropout
 from mnistlab.runs import Run
@@ -16,18 +16,20 @@ def _epochs_to_fast(run: Run) -> int | None:
     return epochs_to(run, "val_accuracy", lambda value: value >= FAST_ACCURACY)
 
 
-def _seconds_to_fast(run: Run) -> float:
-    """Processor time to the accuracy; all of it, a lower bound, where not reached."""
-    epochs = _epochs_to_fast(run) or run.record["epochs"]
+def _seconds_to_fast(run: Run) -> float | None:
+    """Processor time to the accuracy, or None."""
+    epochs = _epochs_to_fast(run)
+    if epochs is None:
+        return None
     return sum(entry["cpu_seconds"] for entry in run.history[:epochs])
 
 
 def a1(runs: Runs) -> list[Part]:
     """Epochs and processor time to 98.5 % test accuracy.
 
-    A model that does not reach it counts as one epoch more than there were, and its
-    processor time as all that there was; A3's as infinite. A seed in which neither
-    reaches it has no value. Times are compared on one processor and backend only.
+    A model that does not reach it counts as one epoch more than there were, and has no
+    processor time to it; A3's counts as infinite where the other has one. A seed in
+    which neither reaches it has no value. Times are compared on one machine only.
     """
 
     def fewer(other: Run, own: Run) -> float | None:
@@ -38,13 +40,10 @@ def a1(runs: Runs) -> list[Part]:
         return float((a or after) - (b or after))
 
     def cheaper(other: Run, own: Run) -> float | None:
-        if _epochs_to_fast(other) is None and _epochs_to_fast(own) is None:
+        a, b = _seconds_to_fast(other), _seconds_to_fast(own)
+        if a is None or not ran_alike(other, own):
             return None
-        if not same_machine(other, own):
-            return None
-        if _epochs_to_fast(own) is None:
-            return 0.0
-        return _seconds_to_fast(other) / _seconds_to_fast(own)
+        return a / b if b is not None else 0.0
 
     parts = []
     for other in ("conv3_a1", "conv2_a2"):

@@ -5,7 +5,7 @@ from math import inf
 import numpy as np
 
 from mnistlab import reported, stats
-from mnistlab.claims.measures import difference, same_machine, values_of
+from mnistlab.claims.measures import difference, ran_alike, values_of
 from mnistlab.comparison import answers
 from mnistlab.judging import (
     CONTRADICTED,
@@ -59,7 +59,7 @@ def d1(runs: Runs, labels: np.ndarray | None) -> list[Part]:
             ("conv7_d3", "conv3_d1"),
             lambda d3, d1: (
                 d3.record["cpu_seconds"] / d1.record["cpu_seconds"]
-                if same_machine(d3, d1)
+                if ran_alike(d3, d1)
                 else None
             ),
         ),

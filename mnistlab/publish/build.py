@@ -29,7 +29,8 @@ from mnistlab.publish.plan import (
     why_execute,
 )
 from mnistlab.runs import RunSpec
-from mnistlab.store import make_folder, write_atomically
+from mnistlab.schedule import SchedulerGone
+from mnistlab.store import StoreError, make_folder, write_atomically
 from mnistlab.study import find_run, runs_named
 
 PATIENCE = 3  # seconds that pages get to end well when the build is interrupted
@@ -196,7 +197,7 @@ def publish_pages(
     train: Callable[[Callable[[RunSpec, str], None]], None] = lambda ended: None,
     begins: Callable[[str], None] = lambda name: None,
     report: Callable[[Published], None] = lambda published: None,
-) -> tuple[list[Published], bool]:
+) -> tuple[list[Published], BaseException | None]:
     """Train, and publish each page as soon as its own runs have ended.
 
     Pages are executed side by side, each in its own process; those that gather the
@@ -219,7 +220,8 @@ def publish_pages(
         report: called with each page that has ended.
 
     Returns:
-        How each page ended, and whether there was an interrupt.
+        How each page ended, and what ended all of it early, if anything did: an
+        interrupt, a cluster that is gone, a full disk.
     """
     stop = threading.Event()
     futures: dict[str, Future[Published]] = {}
@@ -234,11 +236,7 @@ def publish_pages(
     def publish(page: Page) -> Published:
         begins(page.name)
         # With --fresh, a record of before is there, and is not to be shown as new.
-        old = [
-            spec
-            for spec in page.specs
-            if page.name not in GATHERING and spec in failed and find_run(out, spec)
-        ]
+        old = [spec for spec in page.specs if spec in failed and find_run(out, spec)]
         if old:
             message = "; ".join(f"{spec.title}: {failed[spec]}" for spec in old)
             done = _publish_failure(page, out, names, Execution("failed", 0.0, message))
@@ -250,7 +248,7 @@ def publish_pages(
         report(done)
         return done
 
-    interrupted = False
+    ended_by: BaseException | None = None
     with ThreadPoolExecutor(workers) as pool:
 
         def start(names: Sequence[str]) -> None:
@@ -272,8 +270,11 @@ def publish_pages(
             wait(futures.values())
             start([name for name in by_name if name not in futures])
             wait(futures.values())
-        except KeyboardInterrupt:
-            interrupted = True
+        except (SchedulerGone, StoreError) as error:
+            ended_by = error
+            wait(futures.values())  # their runs are complete
+        except KeyboardInterrupt as error:
+            ended_by = error
             for future in futures.values():
                 future.cancel()
             wait(futures.values(), timeout=PATIENCE)
@@ -291,4 +292,4 @@ def publish_pages(
             return Published(page, "skipped", "comes after all others", 0.0)
         return Published(page, "interrupted", "before it was executed", 0.0)
 
-    return [outcome(page) for page in pages], interrupted
+    return [outcome(page) for page in pages], ended_by

@@ -274,11 +274,13 @@ def page_key_parts(
         (cell.cell_type, cell.source, sorted(cell.metadata.get("tags", ())))
         for cell in _read_notebook(page.path).cells
     ]
-    runs = [
-        run_key(spec)
-        for spec in page.specs
-        if spec in expected or find_run(out, spec) is not None
-    ]
+    runs = []
+    for spec in page.specs:
+        run = None if spec in expected else find_run(out, spec)
+        if run is not None:  # trained again, a run has other times
+            runs.append([run_key(spec), run.record["finished"]])
+        elif spec in expected:
+            runs.append([run_key(spec), "expected"])
     family = page.parameters.get("family")
     # A family's page shows the source of its models.
     shown = (PACKAGE / f"models/{family}.py").read_text("utf-8") if family else ""

@@ -43,8 +43,9 @@ def conclusions(runs: Sequence[Run], y_test: np.ndarray | None = None) -> Table:
     said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
     return Table(
         pd.DataFrame(rows),
-        f"{said}. The rules were fixed before the runs were looked at; each "
-        "conclusion's is below, with the numbers that decided it.",
+        f"{said}. The rules were committed before the runs were looked at, and mended "
+        "twice since without changing a verdict; each conclusion's is below, with the "
+        "numbers that decided it.",
         prose=True,
     )
 
