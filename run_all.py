@@ -124,7 +124,7 @@ def _dry_run(plan, pages, out, fresh):
     for item in plans:
         what = f"train ({item.reason})" if item.reason else "reuse"
         click.echo(f"run       {item.spec.title:24} {what}")
-    trained = {item.spec for item in plans}
+    trained = {item.spec for item in plans if item.reason}
     for page in pages:
         parts = plan.page_key_parts(page, out, trained)
         reason = "--fresh" if fresh else plan.why_execute(page, parts, out)
