@@ -17,8 +17,9 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -66,16 +67,30 @@ def cost(spec: RunSpec) -> int:
 
 
 @contextmanager
-def _children_ignore_interrupts():
-    """Ctrl-C goes to the whole process group; only this process is to answer it."""
+def _interrupts_wait() -> Iterator[None]:
+    """Answer an interrupt when what is begun has ended, and let it not reach children.
+
+    Ctrl-C goes to the whole process group, but only this process is to answer it.
+    Threads and processes inherit that SIGINT is blocked.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # later it would unblock SIGINT
+    noted: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: noted.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if noted:
+            signal.raise_signal(noted[0])
 
 
 def gpus() -> list[str]:
@@ -154,26 +169,28 @@ def _local_cluster(count: int) -> Iterator[Any]:
             "critical"
         ),
     }
-    with dask.config.set(settings):
-        with _children_ignore_interrupts():
-            cluster = LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,
-                dashboard_address="127.0.0.1:0",  # any free port, not 8787 for all
-                host="127.0.0.1",
-                silence_logs=logging.CRITICAL,  # what matters is reported here
+    with dask.config.set(settings), ExitStack() as stack:
+        with _interrupts_wait():
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=0,
+                    dashboard_address="127.0.0.1:0",  # any free port, not 8787 for all
+                    host="127.0.0.1",
+                    silence_logs=logging.CRITICAL,  # what matters is reported here
+                )
             )
-        with cluster, Client(cluster, direct_to_workers=True) as client:
-            try:
-                yield client
-            except BaseException:
-                # Left to itself, Dask waits for epochs that nobody will see.
-                for nanny in cluster.workers.values():
-                    with suppress(OSError, TypeError):
-                        os.kill(nanny.pid, signal.SIGKILL)
-                raise
+        client = stack.enter_context(Client(cluster, direct_to_workers=True))
+        try:
+            yield client
+        except BaseException:
+            # Left to itself, Dask waits for epochs that nobody will see.
+            for nanny in cluster.workers.values():
+                with suppress(OSError, TypeError):
+                    os.kill(nanny.pid, signal.SIGKILL)
+            raise
 
 
 def _accepted(

@@ -250,7 +250,7 @@ def test_a_scheduler_that_dies_is_one_line_and_what_was_trained_is_kept(tmp_path
     assert "the scheduler is gone; the same command goes on" in done.stderr
     assert list(out.glob("runs/*/*/state.npz"))
     assert json.loads((out / "summary.json").read_text())["exit_code"] == 1
-    assert "before it was executed" in (out / "site" / "index.html").read_text()
+    assert "interrupted" in (out / "site" / "index.html").read_text()
 
 
 def test_a_worker_with_another_backend_is_foreign(monkeypatch):

@@ -49,7 +49,7 @@ def start(*arguments):
     )  # fmt: skip
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=240):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
@@ -163,6 +163,21 @@ def test_an_interrupted_build_ends_in_ten_seconds_and_goes_on(undisturbed, tmp_p
     for run in again["runs"]:
         reused = runs[run["model"]] == "trained"
         assert run["status"] == ("reused" if reused else "trained")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_the_workers_start_is_not_lost(number, tmp_path):
+    """Their processes must not see Ctrl-C; this one, which starts them, must."""
+    build = start(*BUILD[:-1], "epochs=3000", "--out", tmp_path)
+    until(
+        lambda: any("spawn_main" in " ".join(p.cmdline()) for p in descendants(build))
+    )
+    family = descendants(build)
+    os.killpg(build.pid, number)
+    said, _ = build.communicate(timeout=30)
+    assert build.returncode == 130, said
+    assert "Traceback" not in said
+    assert not alive(family)
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path):
