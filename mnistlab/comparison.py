@@ -11,7 +11,8 @@ import numpy as np
 
 from mnistlab import stats
 from mnistlab.data import MNIST_FINGERPRINT
-from mnistlab.judging import LEAST_SEEDS, accuracy
+from mnistlab.environment import same_machine
+from mnistlab.judging import accuracy, seeds_interval
 from mnistlab.runs import Run
 
 # Of MNIST's test images these labels are doubtful: fewer than three of five people
@@ -41,12 +42,26 @@ def answers(run: Run, labels: np.ndarray) -> np.ndarray:
     return predicted == labels[: len(predicted)]
 
 
+def ran_alike(one: Run, other: Run) -> bool:
+    """Whether the times of two runs compare: one backend, and like machines."""
+    a, b = one.record, other.record
+    return a["backend"] == b["backend"] and same_machine(
+        a["environment"], b["environment"]
+    )
+
+
+def timed_alike(runs: Sequence[Run]) -> list[Run]:
+    """Those of the runs whose times compare; of several such groups the largest."""
+    alike = [[run for run in runs if ran_alike(one, run)] for one in runs]
+    return max(alike, key=len, default=[])
+
+
 @dataclass(frozen=True)
 class Score:
     """A model's test accuracy over its seeds, 0 to 1.
 
-    `seeds` is Student's 95 % interval of the mean, None below three seeds; `images`
-    is Wilson's, of the lowest seed's share of right answers.
+    `seeds` is Student's 95 % interval of the mean, None below three seeds or where all
+    are equal; `images` is Wilson's, of the lowest seed's share of right answers.
     """
 
     mean: float
@@ -62,7 +77,7 @@ def score(runs: Sequence[Run]) -> Score:
     return Score(
         mean=float(np.mean(values)),
         runs=tuple(runs),
-        seeds=stats.mean_interval(values) if len(values) >= LEAST_SEEDS else None,
+        seeds=seeds_interval(values),
         images=stats.wilson_interval(round(values[0] * count), count),
     )
 

@@ -123,8 +123,11 @@ def _reachable(urls: tuple[str, ...]) -> list[str]:
     return [url for url in urls if url in answers]
 
 
-def download(folder: Path) -> None:
+def download(folder: Path) -> Path:
     """Fetch MNIST into `folder`, from the first mirror that has it, verified.
+
+    Returns:
+        What was fetched: `mnist.npz`, or the folder with the four IDX files.
 
     Raises:
         DataError: no mirror can be reached, or none sends the right files.
@@ -141,7 +144,7 @@ def download(folder: Path) -> None:
             for name, sha256 in files.items():
                 url = mirror + name
                 pooch.retrieve(url, f"sha256:{sha256}", name, folder, downloader=fetch)
-            return
+            return folder / "mnist.npz" if len(files) == 1 else folder
         except Exception as error:  # requests, urllib3 and pooch each have their own
             problems.append(f"{mirror}: {error}")
     raise DataError(
@@ -162,14 +165,14 @@ def _find_mnist() -> Path:
     cache = Path(pooch.os_cache("mnistlab"))
     keras_home = os.environ.get("KERAS_HOME", "~/.keras")
     keras_file = Path(keras_home).expanduser() / "datasets" / "mnist.npz"
-    for path in (cache, keras_file):
+    # A download of IDX files that ended early does not hide the other file.
+    for path in (cache, cache / "mnist.npz", keras_file):
         try:
             if fingerprint(*read_files(path)) == MNIST_FINGERPRINT:
                 return path
         except DataError:
             continue  # not there, or damaged: try the next place
-    download(cache)
-    return cache
+    return download(cache)
 
 
 def resolve(dataset: str = "auto") -> Source:

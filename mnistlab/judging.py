@@ -33,6 +33,13 @@ POINT = 0.01  # of accuracy
 Runs = Mapping[str, Mapping[int, Run]]
 
 
+def seeds_interval(values: Sequence[float]) -> stats.Interval | None:
+    """Student's 95 % interval of the mean; None below three values, or all equal."""
+    if len(values) < LEAST_SEEDS or stats.all_equal(values):
+        return None
+    return stats.mean_interval(values)
+
+
 @dataclass(frozen=True)
 class Part:
     """One quantity that bears on a statement: its values by seed, and where to lie.
@@ -59,10 +66,8 @@ class Part:
 
     @property
     def interval(self) -> stats.Interval | None:
-        """The 95 % interval of the mean over seeds; None below three, or all equal."""
-        if len(self.values) < LEAST_SEEDS or len(set(self.values.values())) == 1:
-            return None
-        return stats.mean_interval(list(self.values.values()))
+        """The 95 % interval of the mean over seeds, if there is one."""
+        return seeds_interval(list(self.values.values()))
 
     @property
     def verdict(self) -> str:

@@ -79,6 +79,15 @@ def difference_interval(
     )
 
 
+def all_equal(values: Sequence[float]) -> bool:
+    """Whether values differ by no more than rounding: their interval has no width.
+
+    >>> all_equal([0.3, 0.1 + 0.2]), all_equal([0.3, 0.3001])
+    (True, False)
+    """
+    return math.isclose(min(values), max(values), rel_tol=1e-9, abs_tol=1e-12)
+
+
 def _around_mean(
     values: Sequence[float], confidence: float, new_values: int
 ) -> Interval:
@@ -86,6 +95,8 @@ def _around_mean(
     n = len(values)
     if n < 2:
         raise ValueError(f"expected at least 2 values, got {n}; one run has no spread")
+    if all_equal(values):
+        return Interval(values[0], values[0])
     t = float(stats.t.ppf((1 + confidence) / 2, n - 1))
     half = t * float(np.std(values, ddof=1)) * math.sqrt(new_values + 1 / n)
     mean = float(np.mean(values))
@@ -222,7 +233,8 @@ def groups(
 
     A model may be in several: `a` may be no different from `b`, and `b` from `c`, while
     `a` and `c` differ. Two models cannot be told apart if and only if some group has
-    both. They are the maximal cliques of a graph, found as Bron and Kerbosch (1973) do.
+    both. They are the maximal cliques of a graph, found as Bron and Kerbosch (1973) do,
+    with the pivot of Tomita, Tanaka and Takahashi (2006).
 
     >>> scores = {"a": 0.99, "b": 0.989, "c": 0.98}
     >>> p = {frozenset("ab"): 0.4, frozenset("bc"): 0.1, frozenset("ac"): 0.001}
@@ -243,7 +255,10 @@ def groups(
     def extend(group: set[str], candidates: set[str], done: set[str]) -> None:
         if not candidates and not done:
             found.append(tuple(sorted(group, key=order.index)))
-        for name in sorted(candidates, key=order.index):
+            return
+        # A group without the pivot has somebody who differs from it.
+        pivot = max(candidates | done, key=lambda name: len(candidates & alike[name]))
+        for name in sorted(candidates - alike[pivot], key=order.index):
             extend(group | {name}, candidates & alike[name], done & alike[name])
             candidates, done = candidates - {name}, done | {name}
 

@@ -11,6 +11,7 @@ import re
 import tempfile
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,27 @@ def npz(*, compressed: bool = False, **arrays: Any) -> bytes:
     return buffer.getvalue()
 
 
+def _drop_record(folder: Path) -> None:
+    make_folder(folder)
+    try:
+        (folder / "run.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise _store_error(folder / "run.json", error) from error
+
+
 def write_run(
     out: Path, spec: RunSpec, epoch: train.Epoch, environment: dict[str, Any]
 ) -> Run:
-    """Store a finished run, its record last, and drop its checkpoint."""
+    """Store a finished run, its record last, and drop its checkpoint.
+
+    A record of before (`--fresh`) goes first: never is one beside another's arrays.
+    """
     outcome = epoch.outcome
     if outcome is None:
         raise ValueError(f"{spec.title}: the run has not finished")
     folder = run_folder(out, spec)
     record = make_record(spec, epoch.history, outcome, environment)
+    _drop_record(folder)
     weights: dict[str, Any] = outcome.weights
     write_atomically(folder / "weights.npz", npz(**weights))
     predictions = npz(predicted=outcome.predicted, confidence=outcome.confidence)
@@ -113,6 +126,7 @@ PLAIN = {
     "finished": "[-0-9T:+.Z]+",
     "weights_sha256": "[0-9a-f]{64}",
 }
+SCORES = ("test", "train")
 COUNTS = ("seed", "epochs", "train_size", "test_size", "params", "macs")
 
 
@@ -131,8 +145,15 @@ def _check(record: dict[str, Any], path: Path) -> None:
     names = {record["model"], experiment_from(record).name, path.parent.parent.name}
     if len(names) > 1:
         raise ValueError(f"it is of {' and '.join(sorted(map(str, names)))}")
-    if not zipfile.is_zipfile(path.parent / "predictions.npz"):
-        raise ValueError("predictions.npz is missing or damaged")
+    for name in SCORES:
+        if not isinstance(record[name]["accuracy"], float | int):
+            raise ValueError(f"its {name} is {record[name]!r}")
+    if len(record["history"]) != record["epochs"] or not record["kernels"]:
+        raise ValueError("its history or its kernels are not whole")
+    with np.load(path.parent / "predictions.npz", allow_pickle=False) as file:
+        sizes = {len(file["predicted"]), len(file["confidence"])}
+    if sizes != {record["test_size"]}:
+        raise ValueError(f"predictions.npz is of {sizes} images")
 
 
 def read_run(folder: Path, status: str = "reused") -> Run | None:
@@ -141,10 +162,10 @@ def read_run(folder: Path, status: str = "reused") -> Run | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         _check(record, path)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError,
-            RecursionError) as error:  # fmt: skip
+            RecursionError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        if not path.exists():
+            return None
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(f"{path} is not used: {reason}", stacklevel=2)
         return None
@@ -167,8 +188,13 @@ def stored_runs(root: Path, status: str = "reused") -> list[Run]:
 
 
 def write_checkpoint(out: Path, spec: RunSpec, state: bytes) -> None:
-    """Keep the state after an epoch, in place of the one before."""
-    write_atomically(run_folder(out, spec) / "state.npz", state)
+    """Keep the state after an epoch, in place of the one before.
+
+    A record of before (`--fresh`) goes: the next build goes on from this state.
+    """
+    folder = run_folder(out, spec)
+    write_atomically(folder / "state.npz", state)
+    _drop_record(folder)
 
 
 def read_checkpoint(out: Path, spec: RunSpec) -> bytes | None:
@@ -176,10 +202,14 @@ def read_checkpoint(out: Path, spec: RunSpec) -> bytes | None:
     path = run_folder(out, spec) / "state.npz"
     try:
         state = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(state)) as file:
+            damaged = file.testzip()
+        if damaged:
+            raise ValueError(f"{damaged} in it is damaged")
         epochs = len(train.read_history(state))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         warnings.warn(f"{path} is not used: {error}", stacklevel=2)
         return None
     return state if epochs < spec.task.epochs else None

@@ -168,7 +168,9 @@ def fake(
     ]
     for key, values in (history or {}).items():
         for entry, value in zip(entries, values, strict=True):
-            entry[key] = value * off if "accuracy" not in key else value
+            entry[key] = value
+        if key.startswith("val_") and key != "val_accuracy":
+            entries[-1][key] *= off
     record = {
         "model": name,
         "experiment": asdict(experiment),

@@ -515,6 +515,9 @@ RECORDS = {
     "with markup for a seed": edited(seed="<img src=x>"),
     "with a truth for its epochs": edited(epochs=True),
     "with a number for a commit": edited(commit=3),
+    "without a history": edited(history=[]),
+    "without a test": edited(test={}),
+    "with another's predictions": edited(test_size=7),
     "without predictions": replaced("predictions.npz", None),
     "with half its predictions": replaced("predictions.npz", b"PK\3\4"),
 }

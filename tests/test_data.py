@@ -158,7 +158,7 @@ def test_a_download_is_verified_and_goes_to_the_next_mirror(monkeypatch, tmp_pat
     monkeypatch.setattr(data, "_reachable", lambda urls: list(urls))
     target = tmp_path / "target"
     try:
-        data.download(target)
+        assert data.download(target) == target
         assert sorted(p.name for p in target.iterdir()) == sorted(
             f"{name}.gz" for name in IDX_FILES
         )

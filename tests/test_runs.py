@@ -429,9 +429,36 @@ def test_a_checkpoint_is_read_back_and_dropped_when_the_run_ends(
 
 def test_a_damaged_checkpoint_is_a_miss_with_a_warning(digits, tmp_path):
     spec = make_spec(digits)
-    store.write_checkpoint(tmp_path, spec, b"half a state")
-    with pytest.warns(UserWarning, match="is not used"):
-        assert store.read_checkpoint(tmp_path, spec) is None
+    state = bytearray(train.initial_state(spec.task))
+    state[len(state) // 2] ^= 1  # in an array, not in its directory
+    for damaged in (b"half a state", bytes(state)):
+        store.write_checkpoint(tmp_path, spec, damaged)
+        with pytest.warns(UserWarning, match="is not used"):
+            assert store.read_checkpoint(tmp_path, spec) is None
+
+
+def test_a_run_that_is_made_again_is_never_half_old_and_half_new(
+    finished, written, tmp_path, monkeypatch
+):
+    """Under --fresh: cut off between its arrays and its record, or after an epoch."""
+    spec, run = written
+    real = store.write_atomically
+
+    def cut_off(path, content):
+        if path.name == "run.json":
+            raise KeyboardInterrupt
+        real(path, content)
+
+    monkeypatch.setattr(store, "write_atomically", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_run(tmp_path, spec, finished, {})
+    assert store.find_run(tmp_path, spec) is None
+    monkeypatch.undo()
+    store.write_run(tmp_path, spec, finished, {})
+    state = train.initial_state(spec.task)
+    store.write_checkpoint(tmp_path, spec, state)
+    assert store.find_run(tmp_path, spec) is None
+    assert store.read_checkpoint(tmp_path, spec) == state, "the next build goes on"
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):

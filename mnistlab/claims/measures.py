@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mnistlab import reported
-from mnistlab.environment import same_machine
 from mnistlab.judging import POINT, Part, Runs, accuracy
 from mnistlab.runs import Run
 
@@ -30,14 +29,6 @@ def values_of(
 def epochs_to(run: Run, name: str, reached: Callable[[float], bool]) -> int | None:
     """The first epoch whose entry `name` of the history satisfies a test, or None."""
     return next((e["epoch"] for e in run.history if reached(e[name])), None)
-
-
-def ran_alike(one: Run, other: Run) -> bool:
-    """Whether the times of two runs compare."""
-    a, b = one.record, other.record
-    return a["backend"] == b["backend"] and same_machine(
-        a["environment"], b["environment"]
-    )
 
 
 def difference(

@@ -1,7 +1,8 @@
 """Rules for the conclusions of notebook A: three convolutions against two."""
 
 from mnistlab import reported
-from mnistlab.claims.measures import difference, epochs_to, ran_alike, values_of
+from mnistlab.claims.measures import difference, epochs_to, values_of
+from mnistlab.comparison import ran_alike
 from mnistlab.judging import POINT, Part, Runs, accuracy
 from mnistlab.models.controls import conv3_a4_no_first_dropout
 from mnistlab.runs import Run

@@ -5,8 +5,8 @@ from math import inf
 import numpy as np
 
 from mnistlab import reported, stats
-from mnistlab.claims.measures import difference, ran_alike, values_of
-from mnistlab.comparison import answers
+from mnistlab.claims.measures import difference, values_of
+from mnistlab.comparison import answers, ran_alike
 from mnistlab.judging import (
     CONTRADICTED,
     LEAST_SEEDS,

@@ -1,7 +1,6 @@
 """Draw learning curves: 2019's, and bands over seeds."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -83,8 +82,8 @@ def learning_curve(
     """Draw an experiment's loss curve as 2019 did, with 2019's where it compares.
 
     The lowest seed is drawn in full, other seeds thin. The loss is the one that was
-    minimised, so it includes an L2 penalty. 2019's epochs are dashed, with markers
-    where they are too sparse for a line, and only beside runs of the whole recipe.
+    minimised, so it includes an L2 penalty. 2019's epochs are dashed, the line broken
+    where its log has gaps, and only beside runs of the whole recipe.
     """
     ax = panel(ax)
     first, *others = runs_of(experiment, runs)
@@ -116,16 +115,17 @@ def _add_2019(run: Run, ax: Axes) -> None:
         ("val_loss", VALIDATION, "2019, validation"),
         ("loss", TRAIN, "2019, train"),
     ):
-        known = [
-            (row["epoch"], row[name])
-            for row in reported.history(run.name)
-            if row[name] is not None
-        ]
-        if known:
-            style: dict[str, Any] = dict(linestyle="--", marker="x", alpha=0.6)
-            if len(known) < run.record["epochs"]:
-                style["linestyle"] = ""
-            ax.plot(*zip(*known, strict=True), color=line, label=label, **style)
+        rows = [row for row in reported.history(run.name) if row[name] is not None]
+        if rows:
+            epochs = range(1, run.record["epochs"] + 1)
+            # The line is broken where a log has gaps: nothing stands in for them.
+            values = np.full(len(epochs), np.nan)
+            for row in rows:
+                values[int(row["epoch"] or 0) - 1] = row[name]
+            ax.plot(
+                epochs, values, color=line, label=label,
+                linestyle="--", marker="x", alpha=0.6,
+            )  # fmt: skip
     ax.legend()
 
 

@@ -26,33 +26,38 @@ def _heatmap(values: object, legend: str, ax: Axes, **options: object) -> None:
 
 
 def confusion(runs: Sequence[Run], y_test: np.ndarray, ax: Axes | None = None) -> Axes:
-    """Draw which digits are taken for which, over all runs given; errors only.
+    """Draw which digits are taken for which, over all models given; errors only.
 
-    A cell counts test images (given digit, predicted digit); the diagonal, the right
-    answers, is left empty.
+    A cell counts test images (given digit, predicted digit), the mean over a model's
+    seeds, summed over models; the diagonal, the right answers, is left empty.
     """
-    if not runs:
+    models = by_model(runs)
+    if not models:
         return nothing(ax)
-    counts = np.zeros((10, 10), dtype=int)
-    for run in runs:
-        predicted, _ = run.predictions()
-        np.add.at(counts, (y_test[: len(predicted)], predicted), 1)
+    counts = np.zeros((10, 10))
+    for own in models.values():
+        for run in own:
+            predicted, _ = run.predictions()
+            where = y_test[: len(predicted)], predicted
+            np.add.at(counts, where, 1 / len(own))
     ax = panel(ax, 6, 5)
     diagonal = np.eye(10, dtype=bool)
-    _heatmap(counts, "test images", ax, cmap="Blues", fmt="d", mask=diagonal)
+    _heatmap(counts, "test images", ax, cmap="Blues", fmt=".0f", mask=diagonal)
     ax.set_xlabel("predicted digit")
     ax.set_ylabel("given digit")
     np.fill_diagonal(counts, 0)
     given, taken = np.unravel_index(counts.argmax(), counts.shape)
     total = counts.sum()
+    of = f"{len(models)} models, {len(runs)} runs"
     if total:
-        ax.set_title(f"Most often a {given} is taken for a {taken}; {len(runs)} runs")
+        ax.set_title(f"Most often a {given} is taken for a {taken}; {of}")
     else:
-        ax.set_title(f"No errors; {len(runs)} runs")
+        ax.set_title(f"No errors; {of}")
     describe(
         ax,
-        f"Table of errors by given and predicted digit, {total} in {len(runs)} runs. "
-        f"The most frequent, {counts.max()} times: a {given} taken for a {taken}.",
+        f"Table of errors by given and predicted digit of {of}: {total:.0f}, each "
+        f"model at the mean of its seeds. The most frequent, {counts.max():.0f} times: "
+        f"a {given} taken for a {taken}.",
     )
     return ax
 
@@ -81,12 +86,16 @@ def errors_by_digit(
     ax = panel(ax, 9, 1.6 + 0.3 * len(models))
     _heatmap(shares, "images wrong (%)", ax, cmap="Oranges", yticklabels=list(models))
     ax.set_xlabel("given digit")
-    hardest = int(np.nanargmax(np.nanmean(shares, axis=0)))
-    ax.set_title(f"Errors by digit: {hardest} is the hardest")
+    # All models are tested on the same images; a digit that is not there has no share.
+    means = np.mean(shares, axis=0)
+    found = "no errors"
+    if np.nansum(means):
+        found = f"{int(np.nanargmax(means))} is the hardest"
+    ax.set_title(f"Errors by digit: {found}")
     describe(
         ax,
-        f"Share of each digit that each of {len(models)} models gets wrong. The "
-        f"hardest on average is {hardest}.",
+        f"Share of each digit that each of {len(models)} models gets wrong; on "
+        f"average {found}.",
     )
     return ax
 

@@ -138,7 +138,7 @@ def error_gallery(
             fontsize=8,
             color="#a03000" if mistake.doubtful else "black",
         )
-    doubtful = sum(mistake.doubtful for mistake in found)
+    doubtful = sum(mistake.doubtful for mistake in shown)
     note = f"; * marks a doubtful label ({doubtful} of them)" if doubtful else ""
     figure.suptitle(
         f"The surest mistakes: {len(shown)} of {len(found)} images that some run got "
@@ -151,7 +151,7 @@ def error_gallery(
         figure,
         f"{len(shown)} of {len(found)} misread test images, the surest mistake first: "
         f"a {first.given} taken for a {first.predicted} with "
-        f"{100 * first.confidence:.0f} % confidence. {doubtful} of the misread "
-        "ones have a doubtful label.",
+        f"{100 * first.confidence:.0f} % confidence. {doubtful} of those "
+        "shown have a doubtful label.",
     )
     return figure

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mnistlab import comparison, reported, stats
+from mnistlab import comparison, reported
 from mnistlab.claims import FAIR_PAIRS
-from mnistlab.judging import LEAST_SEEDS, accuracy, gap
+from mnistlab.judging import accuracy, gap, seeds_interval
 from mnistlab.plots.look import (
     colour,
     describe,
@@ -72,10 +72,8 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     ax.legend(handles=handles, fontsize=8, loc="best")
     seeds = {len(score.runs) for score in scores.values()}
     best = names[-1]
-    lowest = scores[best].images.low
-    rivals = sum(scores[name].images.high > lowest for name in names[:-1])
     ax.set_title(
-        f"{best} leads; {rivals} of {len(names) - 1} others overlap with its interval"
+        f"{best} has the highest mean of {len(names)} models"
         if len(names) > 1
         else f"Test accuracy of {best}"
     )
@@ -94,7 +92,7 @@ def accuracy_against(
     """Draw accuracy against `params`, `macs` or `cpu_seconds`, with the Pareto front.
 
     A point is a model, at the mean of its seeds; the line joins the models that no
-    other beats in both.
+    other beats in both. CPU seconds are only those of runs on like machines.
 
     Raises:
         ValueError: an unknown quantity.
@@ -105,6 +103,12 @@ def accuracy_against(
         )
     if not runs:
         return nothing(ax)
+    title = f"Accuracy for its price in {QUANTITIES[quantity]}"
+    if quantity == "cpu_seconds":
+        alike = comparison.timed_alike(runs)
+        if len(alike) < len(runs):
+            title += f": {len(alike)} of {len(runs)} runs, on like machines"
+        runs = alike
     ax = _panel(ax, 9, 6)
     points = {
         name: (
@@ -139,7 +143,7 @@ def accuracy_against(
     handles = [*family_handles(list(points)), plt.Line2D([], [], color="k", ls="--",
                label="nobody is both\ncheaper and better")]  # fmt: skip
     ax.legend(handles=handles, fontsize=8, loc="best")
-    ax.set_title(f"Accuracy for its price in {QUANTITIES[quantity]}")
+    ax.set_title(title)
     describe(
         ax,
         f"Test accuracy against {QUANTITIES[quantity]} of {len(points)} models. On the "
@@ -166,7 +170,7 @@ def gaps(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """Draw training and test cross-entropy of each model, the widest gap on top.
 
     Both with dropout off and without the L2 penalty, mean over seeds, after the end of
-    training.
+    training; that of training is on as many training images as there are test images.
     """
     if not runs:
         return nothing(ax)
@@ -182,10 +186,12 @@ def gaps(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     for y, name in enumerate(names):
         train, test = means[name]
         ax.hlines(y, train, test, color=colour(name), linewidth=2)
-    for i, (part, fill) in enumerate((("training", "white"), ("test", "0.15"))):
+    for i, (part, fill) in enumerate(
+        (("training images, a sample", "white"), ("test images", "0.15"))
+    ):
         ax.scatter(
             [means[name][i] for name in names], range(len(names)),
-            color=fill, edgecolor="0.15", zorder=3, s=26, label=f"{part} images",
+            color=fill, edgecolor="0.15", zorder=3, s=26, label=part,
         )  # fmt: skip
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(-0.7, len(names) - 0.3)
@@ -209,7 +215,7 @@ def pair_differences(
     """Draw what the second of each pair changes: accuracy, and the gap of losses.
 
     A point is a seed that both have. From three seeds on a bar is the 95 % interval of
-    the mean difference; with fewer there is none.
+    the mean difference; with fewer, or where all are equal, there is none.
     """
     models = comparison.by_model(runs)
     shown = [pair for pair in pairs if _shared(models, pair)]
@@ -227,8 +233,8 @@ def pair_differences(
         for y, pair in enumerate(reversed(shown)):
             values = _differences(models, pair, measure)
             ax.scatter(values, [y] * len(values), color=[colour(pair[1])], zorder=3)
-            if len(values) >= LEAST_SEEDS:
-                ends = stats.mean_interval(values)
+            ends = seeds_interval(values)
+            if ends is not None:
                 ax.hlines(y, *ends, color=colour(pair[1]), linewidth=6, alpha=0.35)
             texts.append(f"{pair[1]} {np.mean(values):+.3f} in {label}")
         ax.set_xlabel(f"change of {label}; right: {meaning}")

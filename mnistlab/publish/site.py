@@ -164,6 +164,7 @@ def machines(runs: Sequence[Run]) -> Table:
         packages = made.get("packages", {})
         row = {
             "processor": made.get("processor", "unknown"),
+            "GPUs": ", ".join(made.get("gpus", ())) or "none",
             "cores": made.get("cores", "unknown"),
             "system": made.get("platform", "unknown"),
             "Python": made.get("python", "unknown"),
@@ -186,13 +187,19 @@ def recipes(runs: Sequence[Run]) -> Table:
             "key": f'<a href="runs/{run.name}/{run.key16}/run.json">{run.key16}</a>',
             "weights' SHA-256": run.record["weights_sha256"][:12],
             "data": html.escape(run.record["dataset"]["name"]),
-            "commit": html.escape(run.record["commit"][:12]),
+            "commit": _commit(run),
             "finished": run.record["finished"][:16].replace("T", "\N{NO-BREAK SPACE}"),
             "command": f"<code>{html.escape(command(run))}</code>",
         }
         for run in runs
     ]
     return Table(pd.DataFrame(rows), "" if rows else "There are no runs yet.", True)
+
+
+def _commit(run: Run) -> str:
+    """The commit of a run; of an edited checkout nobody else has the code."""
+    head, _, edited = run.record["commit"].partition("-")
+    return head[:12] + (", and edits that are not in it" if edited else "")
 
 
 def command(run: Run) -> str:

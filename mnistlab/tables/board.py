@@ -9,7 +9,7 @@ from IPython.display import Markdown
 
 from mnistlab import comparison, stats
 from mnistlab.claims import FAIR_PAIRS
-from mnistlab.judging import LEAST_SEEDS
+from mnistlab.judging import LEAST_SEEDS, accuracy
 from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
@@ -79,6 +79,7 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
         )
         for name in scores
     }
+    timed = comparison.timed_alike(runs)
     rows = []
     for name in sorted(scores, key=lambda name: (ranks[name], -scores[name].mean)):
         score, first = scores[name], scores[name].runs[0]
@@ -92,13 +93,14 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
                 "alike": letters[name],
                 "model": name,
                 "seeds": len(score.runs),
-                "test accuracy (%)": percent(score.mean),
+                "mean accuracy (%)": percent(score.mean),
                 "95 % of the mean (%)": percent_range(seeds) if seeds else "",
-                "95 % of the images (%)": percent_range(score.images),
-                "calibration error (points)": f"{100 * calibration.error:.2f}",
+                "lowest seed (%)": percent(accuracy(first)),
+                "its 95 % of the images (%)": percent_range(score.images),
+                "its calibration error (points)": f"{100 * calibration.error:.2f}",
                 "parameters": f"{first.record['params']:,}",
                 "multiply-adds": f"{first.record['macs']:,}",
-                "CPU seconds": f"{_mean(score.runs, 'cpu_seconds'):,.0f}",
+                "CPU seconds": _seconds([run for run in score.runs if run in timed]),
                 "records by seed": record_links(score.runs),
             }
         )
@@ -108,13 +110,16 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
         "test, 5 % for all pairs together after Holm. It compares two trained "
         "networks, the lowest seed of each, so luck of the seed is still in it. Models "
         "that share a letter cannot be told apart. Of the images: Wilson's interval of "
-        "the lowest seed, where its accuracy on all digits of this kind lies."
+        "the lowest seed, where its accuracy on all digits of this kind lies. The "
+        "calibration error is its, too; only the mean is of all seeds."
     )
     if few:
         text += (
             f" An interval of the mean needs {LEAST_SEEDS} seeds; {len(few)} of "
             f"{len(scores)} models have fewer."
         )
+    if len(timed) < len(runs):
+        text += f" CPU seconds are of the {len(timed)} runs on like machines only."
     return Table(pd.DataFrame(rows), f"{amount(runs)} {text}")
 
 
@@ -126,8 +131,10 @@ def _letters(count: int) -> list[str]:
     ]
 
 
-def _mean(runs: Sequence[Run], name: str) -> float:
-    return float(np.mean([run.record[name] for run in runs]))
+def _seconds(runs: Sequence[Run]) -> str:
+    """The mean of what training took; empty for no runs."""
+    seconds = [run.record["cpu_seconds"] for run in runs]
+    return f"{np.mean(seconds):,.0f}" if seconds else ""
 
 
 def pairs() -> Table:

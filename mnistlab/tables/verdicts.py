@@ -9,7 +9,7 @@ from IPython.display import HTML
 
 from mnistlab import claims, judging, reported
 from mnistlab.claims import Claim
-from mnistlab.judging import Part
+from mnistlab.judging import LEAST_SEEDS, Part
 from mnistlab.models import FAMILIES
 from mnistlab.models.controls import NORMALIZATIONS
 from mnistlab.runs import Run
@@ -101,6 +101,8 @@ def _row(part: Part) -> dict[str, str]:
         row["95 % of the mean"] = f"{low} to {high}"
     elif part.note:
         row["95 % of the mean"] = html.escape(part.note)
+    elif len(values) >= LEAST_SEEDS:
+        row["95 % of the mean"] = "all seeds are equal"
     elif values:
         row["95 % of the mean"] = "needs three seeds"
     return row

@@ -47,8 +47,9 @@ function switchCode(button) {
 
 function compare(a, b) {
   const [one, two] = [a, b].map((text) => {
-    // A number, or an interval such as "98.5 to 99.1"; not a date or a time.
-    const number = text.replace(/[,+]/g, "").match(/^(-?\d+(\.\d+)?)( to .*)?$/);
+    // A number, or one with its interval, such as "98.5 to 99.1" or "-0.29 (-0.6 to 0)";
+    // not a date or a time.
+    const number = text.replace(/[,+]/g, "").match(/^(-?\d+(\.\d+)?)( (to|\().*)?$/);
     return number ? Number(number[1]) : null;
   });
   if (one !== null && two !== null) return one - two;
