@@ -182,6 +182,15 @@ def test_bands_and_bars_are_drawn_from_enough_seeds_only(three):
     assert all(c.get_linewidth()[0] != 6 for c in panel.collections), "no width"
 
 
+def test_a_figure_of_2019_that_is_far_off_does_not_squeeze_ours():
+    runs = [fake("conv5_c2", accuracy=0.984), fake("conv2_a2", accuracy=0.986)]
+    ax = plots.accuracies(runs)
+    assert ax.get_xlim()[0] > 97, "C2's 80.04 is not drawn in its place"
+    assert "← 2019: 80.04" in "".join(text.get_text() for text in ax.texts)
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert [line.get_xdata()[0] for line in crosses] == [pytest.approx(98.77)]
+
+
 def test_times_are_compared_on_like_machines_only():
     slow = [fake("conv2_a2"), fake("conv2_b21", cpu_seconds=200)]
     fast = fake("conv2_b23", cpu_seconds=5)

@@ -35,13 +35,14 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     A point is a run. From three seeds on, a thick bar is the 95 % interval of their
     mean. A thin bar is Wilson's of the lowest seed: where its accuracy on all
     digits of this kind lies. A cross is 2019's figure, only where every run compares
-    with it.
+    with it; one that is far from all of ours is a number at the edge.
     """
     scores = comparison.scores(runs)
     if not scores:
         return nothing(ax)
     names = list(scores)[::-1]
     ax = _panel(ax, 8, 1.4 + 0.34 * len(names))
+    reported_at: dict[int, float] = {}
     for y, name in enumerate(names):
         score = scores[name]
         low, high = (100 * end for end in score.images)
@@ -57,17 +58,28 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
         if all(run.compares_with_2019 for run in score.runs):
             final = reported.finals().get(name)
             if final is not None:
-                said = 100 * final.test_accuracy
-                ax.plot(said, y, "kx", markersize=7, markeredgewidth=1.5, zorder=4)
+                reported_at[y] = 100 * final.test_accuracy
+    left, right = ax.get_xlim()  # of our runs: what is far from them would squeeze them
+    width = right - left
+    for said in reported_at.values():
+        if abs(said - (left + right) / 2) < 0.7 * width:
+            left, right = min(left, said - 0.02 * width), max(right, said)
+    for y, said in reported_at.items():
+        if left <= said <= right:
+            ax.plot(said, y, "kx", markersize=7, markeredgewidth=1.5, zorder=4)
+        else:
+            edge, side = (left, "left") if said < left else (right, "right")
+            arrow = f"← 2019: {said:.2f}" if said < left else f"2019: {said:.2f} →"
+            ax.text(edge, y, f" {arrow} ", ha=side, va="center", fontsize=9)
+    ax.set_xlim(left, right)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(-0.7, len(names) - 0.3)
     ax.set_xlabel(
         "test accuracy (%); thin: 95 % of the images, thick: 95 % of the mean of seeds"
     )
     ax.grid(axis="x", alpha=0.4)
-    crosses = any(line.get_marker() == "x" for line in ax.lines)
     handles = family_handles(names)
-    if crosses:
+    if reported_at:
         handles.append(plt.Line2D([], [], color="k", marker="x", ls="", label="2019"))
     ax.legend(handles=handles, fontsize=8, loc="best")
     seeds = {len(score.runs) for score in scores.values()}
