@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from mnistlab import reported
 from mnistlab.comparison import by_model
@@ -153,6 +153,7 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
             bands += _error_band(name, models[name], ax)
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))  # 8, 9, 10 would touch
         ax.yaxis.set_minor_formatter("{x:g}")
         ax.tick_params(axis="y", which="minor", labelsize=7)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
