@@ -57,7 +57,7 @@ check: $(INSTALLED)  ## lint, formatting, types, and no outputs in notebooks
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --extra-keys "$(STRIP)" notebooks/*.ipynb
 
-lock:  ## write constraints.txt anew, from the newest versions
+lock:  ## write constraints.txt anew; take the oldest PYTHON, so that all can have them
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install -q -e '.[dev,browser]'
 	(sed -n 1p constraints.txt; .venv-lock/bin/pip freeze --exclude-editable \

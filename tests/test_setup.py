@@ -3,9 +3,11 @@
 import re
 import subprocess
 import tomllib
+from importlib.metadata import PackageNotFoundError, metadata
 
 import yaml
 from conftest import ROOT
+from packaging.specifiers import SpecifierSet
 
 from mnistlab import models, reported
 
@@ -46,6 +48,26 @@ def test_everything_that_is_needed_is_pinned_without_an_index_address():
     assert {requirement(item)[0] for item in ours} <= pinned
     for path in (ROOT / "constraints.txt", ROOT / "pyproject.toml"):
         assert "://" not in path.read_text()
+
+
+def test_every_pin_can_be_installed_on_the_oldest_python():
+    """Debian 12 has 3.11.2; a pin that wants 3.11.5 ends its set-up at once."""
+    lowest, highest = re.fullmatch(
+        r">=([\d.]+),<([\d.]+)", PROJECT["requires-python"]
+    ).groups()
+    assert (lowest, highest) == ("3.11", "3.14")
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    checked = 0
+    for name in pins:
+        try:
+            wants = metadata(name)["Requires-Python"]
+        except PackageNotFoundError:
+            continue  # for the browser tests only
+        checked += 1
+        for version in ("3.11.0", "3.12.0", "3.13.0"):
+            assert SpecifierSet(wants or "").contains(version), (name, wants)
+    assert checked > len(pins) / 2
 
 
 def test_the_packages_that_the_user_named_are_there():
