@@ -230,7 +230,7 @@ def test_only_whole_recipes_stand_beside_2019(real_runs):
     difference, _, interval = row["difference (points)"].partition(" ")
     assert float(difference) == pytest.approx(accuracy - 98.39, abs=0.01)
     assert re.fullmatch(r"\(-[\d.]+ to -[\d.]+\)", interval)
-    assert (row["verdict"], row["from"]) == ("single run", "this build")
+    assert (row["verdict"], "this build" in row["from"]) == ("single run", True)
     assert row["95 % for one more run (%)"] == "", "one run has no such interval"
 
 
@@ -251,7 +251,7 @@ def test_evidence_is_shown_with_its_commit_and_date(real_runs):
     (row,) = tables.beside_2019([mlp_e1], real_runs, [evidence]).frame.to_dict(
         "records"
     )
-    assert row["from"].startswith(f"commit {run.record['commit'][:8]}, 20")
+    assert f"commit {run.record['commit'][:8]}, 20" in row["from"]
 
 
 def test_a_definition_is_the_real_source_and_makes_the_same_experiment():

@@ -188,7 +188,7 @@ def recipes(runs: Sequence[Run]) -> Table:
             "weights' SHA-256": run.record["weights_sha256"][:12],
             "data": html.escape(run.record["dataset"]["name"]),
             "commit": _commit(run),
-            "finished": run.record["finished"][:16].replace("T", "\N{NO-BREAK SPACE}"),
+            "finished": f"<time>{run.record['finished'][:16].replace('T', ' ')}</time>",
             "command": f"<code>{html.escape(command(run))}</code>",
         }
         for run in runs

@@ -201,8 +201,8 @@ def beside_2019(
             else:
                 row["95 % for one more run (%)"] = percent_range(verdict.interval)
             row["difference (points)"] = difference
-            row["from"] = _origin(own)
             row["records by seed"] = record_links(own)
+            row["from"] = f'<span class="origin">{_origin(own)}</span>'
         rows.append(row)
     return Table(pd.DataFrame(rows).fillna(""), _why_not(runs, rows))
 
