@@ -276,11 +276,11 @@ def page_key_parts(
     ]
     runs = []
     for spec in page.specs:
-        run = None if spec in expected else find_run(out, spec)
-        if run is not None:  # trained again, a run has other times
-            runs.append([run_key(spec), run.record["finished"]])
-        elif spec in expected:
+        if spec in expected:
             runs.append([run_key(spec), "expected"])
+        elif (run := find_run(out, spec)) is not None:
+            # Trained again, a run has other times.
+            runs.append([run_key(spec), run.record["finished"]])
     family = page.parameters.get("family")
     # A family's page shows the source of its models.
     shown = (PACKAGE / f"models/{family}.py").read_text("utf-8") if family else ""

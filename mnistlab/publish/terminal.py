@@ -62,9 +62,9 @@ class Board:
             states.append(f"{name} ").append(f"{words}   ", colour)
         total = len(tally.specs)
         summary = f"{tally.ended} of {total} runs, {duration(tally.elapsed)}"
-        if tally.seconds_left is None and tally.ended < total:
+        if tally.ended < total and tally.seconds_left is None:
             summary += ", first epochs" if tally.running else ", workers are starting"
-        elif tally.seconds_left is not None and tally.ended < total:
+        elif tally.ended < total:
             summary += (
                 f", about {duration(tally.seconds_left)} of training left, "
                 f"{tally.images_a_second:,.0f} images a second"
