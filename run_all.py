@@ -139,7 +139,7 @@ def _run(
     import dask.system
 
     from mnistlab.publish import build, index, plan, site, terminal
-    from mnistlab.schedule import Result, train_runs
+    from mnistlab.schedule import Result, longest_first, train_runs
     from mnistlab.study import find_run
 
     started = time.perf_counter()
@@ -160,8 +160,8 @@ def _run(
                 has_ended(progress.spec, progress.message)
 
         train_runs(
-            missing, images, out, workers=workers, scheduler=scheduler, fresh=fresh,
-            report=and_tell,
+            longest_first(missing), images, out, workers=workers, scheduler=scheduler,
+            fresh=fresh, report=and_tell,
         )  # fmt: skip
 
     shown = [page.name for page in pages]

@@ -14,25 +14,28 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeGuard
 
 import click
 import numpy as np
 
-from mnistlab import data, store
+from mnistlab import batchnorm, data, store
 from mnistlab.environment import PACKAGE, environment, same_machine
 from mnistlab.models import CONTROLS, FAMILIES
 from mnistlab.models.controls import (
+    COLUMNS,
     LONGER,
-    NORMALIZATIONS,
     PORTING,
+    ROWS,
     conv3_a4_no_first_dropout,
+    conv5_d2_dropout_half,
 )
 from mnistlab.models.experiment import Experiment
 from mnistlab.progress import words
 from mnistlab.record import commit
-from mnistlab.runs import Run, RunSpec
+from mnistlab.runs import BATCHNORM, Run, RunSpec
 from mnistlab.schedule import Progress, cost, train_runs
 from mnistlab.study import (
     EVIDENCE,
@@ -67,51 +70,78 @@ def _named(names: str) -> tuple[Experiment, ...]:
     return tuple(BY_NAME[name] for name in names.split())
 
 
-FIRST = _named("mlp_e1 mlp_e2 mlp_e3 conv2_a2 conv2_a5 conv2_b21 conv2_b23")
-CHEAP = FIRST + _named(
-    "conv3_a1 conv3_a4 conv2_b22 conv2_b24 conv3_b31 conv3_b33 conv5_b51 conv5_b53 "
-    "conv7_c3 conv7_d3"
-)
-# What is expected to be trouble goes first: slow starts, 2019's lowest scores.
-SLOW = _named("conv5_c2 conv3_a3 conv5_b54 conv5_b34 conv3_b32")
-SLOWER = _named("conv3_d1 conv5_b52")
-DEAR = _named("conv2_c1 conv5_d2")  # an hour a run, and conclusions of C and D wait
-DEARER = _named("conv7_b71")
-LAST = _named("conv7_b72")  # three hours and more
+@dataclass(frozen=True)
+class Wanted:
+    """Runs that are wanted together: of what, which seeds, and why.
 
-# What is wanted: experiments, seeds, protocol. An earlier line goes first; within
-# one, the longest run does.
-WANTED: tuple[tuple[tuple[Experiment, ...], tuple[int, ...], str], ...] = (
-    (FIRST, (0, 1, 2), "replicate"),
-    ((conv3_a4_no_first_dropout,), (0, 1, 2), "replicate"),
-    (PORTING, (0,), "replicate"),
-    (CHEAP, (0,), "replicate"),
-    (_named("conv3_a4"), (1, 2), "replicate"),
-    (SLOW, (0,), "replicate"),
-    (SLOWER, (0,), "replicate"),
-    (FAMILIES["mlp"], (3, 4), "replicate"),
-    (DEAR, (0,), "replicate"),
-    (DEARER, (0,), "replicate"),
-    (CHEAP, (1, 2), "replicate"),
-    ((*FAMILIES["mlp"], *_named("conv2_b21 conv2_b22 conv2_b23 conv2_b24")), (0,),
-     "holdout"),
-    (NORMALIZATIONS, (0, 1, 2), "replicate"),
-    (LONGER, (0, 1, 2), "replicate"),
-    (LAST, (0,), "replicate"),
+    `epochs` is instead of the recipe's. Where `batchnorm` is set, a run counts only
+    with its scores by both ways of batch normalisation (`batchnorm.json`).
+    """
+
+    why: str
+    experiments: tuple[Experiment, ...]
+    seeds: Sequence[int] = (0, 1, 2)
+    protocol: str = "replicate"
+    epochs: int | None = None
+    batchnorm: bool = False
+
+
+# An earlier line goes first; within one, the cheapest run does.
+B_CHEAP = _named(
+    "conv2_b21 conv2_b22 conv2_b23 conv2_b24 conv3_b31 conv3_b32 conv3_b33 conv5_b34 "
+    "conv5_b51 conv5_b52 conv5_b53 conv5_b54"
+)
+WANTED = (
+    Wanted("the MLPs, for E-1 to E-3", FAMILIES["mlp"], range(5)),
+    Wanted("A's models, for A-2 and reproduction", _named("conv2_a2 conv2_a5 conv3_a4")),
+    Wanted("what two traps of porting cost", PORTING, (0,)),
+    Wanted("B on black-and-white images", B_CHEAP),
+    Wanted("the cheaper of B's deepest, for B-2", _named("conv7_b71"), (0,)),
+    Wanted("weights of the MLPs, after the planned seeds", FAMILIES["mlp"], (5,)),
+    Wanted("weights of A's models", _named("conv2_a2 conv2_a5 conv3_a4"), (3,)),
+    Wanted("A3 against A1, for A-1", _named("conv3_a1")),
+    Wanted("A3, with both ways of batch normalisation, for A-1", _named("conv3_a3"),
+           batchnorm=True),
+    Wanted("D2's first epochs with other dropouts", (conv5_d2_dropout_half,), (0,),
+           epochs=3),
+    Wanted("C's and D's cheap ones, for C-1, C-2 and D-1",
+           _named("conv7_c3 conv7_d3")),
+    Wanted("C's and D's dear ones, for C-1, C-2 and D-1",
+           _named("conv3_d1 conv5_d2 conv2_c1 conv5_c2")),
+    Wanted("the dearer of B's deepest, for B-2", _named("conv7_b72"), (0,)),
+    Wanted("A4 with and without its first dropout, for A-3",
+           (*_named("conv3_a4"), conv3_a4_no_first_dropout), range(25)),
+    Wanted("more seeds of unregularised B, for B-1",
+           _named("conv2_b21 conv2_b22 conv3_b31"), range(5)),
+    Wanted("75 epochs, for B-3", LONGER),
+    Wanted("B71 again, for B-2", _named("conv7_b71")),
+    Wanted("the cheap of B, choosing nothing by the test set", B_CHEAP[:4], (0,),
+           protocol="holdout"),
+    Wanted("B with rows of unit length, as a control", ROWS, (0,)),
+    Wanted("B with columns of unit length, as a control", COLUMNS, (0,)),
 )  # fmt: skip
 
 
-def wanted(dataset: data.Dataset) -> list[list[RunSpec]]:
-    """The wanted runs, line by line, each of them once."""
-    seen: set[RunSpec] = set()
-    lines = []
-    for experiments, seeds, protocol in WANTED:
+def wanted(dataset: data.Dataset) -> dict[RunSpec, Wanted]:
+    """The wanted runs in their order, each with the line that it is wanted for."""
+    found: dict[RunSpec, Wanted] = {}
+    for line in WANTED:
         specs = specify(
-            experiments, dataset, profile="full", protocol=protocol, seeds=seeds
+            line.experiments,
+            dataset,
+            profile="full",
+            protocol=line.protocol,
+            seeds=line.seeds,
+            epochs=line.epochs,
         )
-        lines.append([spec for spec in specs if spec not in seen])
-        seen.update(specs)
-    return lines
+        for spec in sorted(specs, key=cost):
+            found.setdefault(spec, line)
+    return found
+
+
+def is_there(run: Run | None, line: Wanted) -> TypeGuard[Run]:
+    """Whether a run is there, with all that its line wants of it."""
+    return run is not None and (not line.batchnorm or run.batchnorm is not None)
 
 
 def is_clean(commit: str) -> bool:
@@ -134,7 +164,8 @@ def check_clean(commit: str) -> None:
 def keep(run: Run, results: Path = EVIDENCE) -> Path:
     """Copy a finished run into the evidence: its record, its predictions in 15 kB.
 
-    Confidences are kept as float16, within 0.0003 of what they were. A record of a
+    Confidences are kept as float16, within 0.0003 of what they were. The first run of
+    each of the 28 models that has weights keeps them, also as float16. A record of a
     checkout with uncommitted changes is refused: nobody could get that code again.
 
     Raises:
@@ -147,16 +178,29 @@ def keep(run: Run, results: Path = EVIDENCE) -> Path:
         compressed=True, predicted=predicted, confidence=confidence.astype(np.float16)
     )
     store.write_atomically(folder / "predictions.npz", compact)
+    of_another = [
+        path
+        for path in folder.parent.glob("*/weights.npz")
+        if path.parent != folder
+    ]
+    if run.compares_with_2019 and not of_another:
+        halves = {name: w.astype(np.float16) for name, w in run.weights().items()}
+        store.write_atomically(folder / "weights.npz", store.npz(**halves))
+    if (run.folder / BATCHNORM).exists():
+        text = (run.folder / BATCHNORM).read_bytes()
+        store.write_atomically(folder / BATCHNORM, text)
     text = json.dumps(run.record, separators=(",", ":"), allow_nan=False)
     store.write_atomically(folder / "run.json", f"{text}\n".encode())
     return folder
 
 
-def keeper(out: Path) -> Callable[[Progress], None]:
+def keeper(out: Path, dataset: data.Dataset) -> Callable[[Progress], None]:
     """A progress report that prints a line a step, and keeps each run that ends."""
 
     def report(progress: Progress) -> None:
         click.echo(f"{progress.spec.title:36} {words(progress)}")
+        if progress.kind == "epoch" and batchnorm.is_scored(progress.spec):
+            batchnorm.score_epoch(out, progress.spec, len(progress.history), dataset)
         if progress.kind == "trained":
             run = store.find_run(out, progress.spec)
             if run is not None:
@@ -189,34 +233,36 @@ def train(out: Path, workers: int | None, scheduler: str | None) -> None:
         EVIDENCE / LABELS, store.npz(compressed=True, y_test=dataset.y_test)
     )
     with lock_output(out):
-        for specs in wanted(dataset):
-            missing = []
-            for spec in specs:
-                done = store.find_run(out, spec)
-                if done is not None and is_clean(done.record["commit"]):
-                    keep(done)
-                elif store.find_run(EVIDENCE, spec) is None:
-                    missing.append(spec)
-            train_runs(
-                missing,
-                dataset,
-                out,
-                workers=workers,
-                scheduler=scheduler,
-                report=keeper(out),
-            )
+        missing = []
+        for spec, line in wanted(dataset).items():
+            done = store.find_run(out, spec)
+            if is_there(done, line) and is_clean(done.record["commit"]):
+                keep(done)
+            elif not is_there(store.find_run(EVIDENCE, spec), line):
+                missing.append(spec)
+        train_runs(
+            missing,
+            dataset,
+            out,
+            workers=workers,
+            scheduler=scheduler,
+            report=keeper(out, dataset),
+        )
 
 
 @command.command("list")
 def show() -> None:
     """Say which of the wanted runs are there."""
-    specs = sum(wanted(data.load("mnist")), [])
-    there = 0
-    for spec in specs:
-        found = store.find_run(EVIDENCE, spec) is not None
+    specs = wanted(data.load("mnist"))
+    there, why = 0, ""
+    for spec, line in specs.items():
+        if line.why != why:
+            why = line.why
+            click.echo(f"{why[:1].upper()}{why[1:]}:")
+        found = is_there(store.find_run(EVIDENCE, spec), line)
         there += found
         text = "there" if found else "wanted"
-        click.echo(f"{spec.title:36} {spec.task.protocol:10} {text}")
+        click.echo(f"  {spec.title:36} {spec.task.protocol:10} {text}")
     click.echo(f"{there} of {len(specs)} runs are there.")
 
 
@@ -292,7 +338,7 @@ def verify(count: int, at_random: bool, whole: bool) -> None:
     """Train some records again, and compare the weights' hashes."""
     dataset = data.load("mnist")
     pairs = []
-    for spec in sum(wanted(dataset), []):
+    for spec in wanted(dataset):
         kept = store.find_run(EVIDENCE, spec)
         if kept is not None:
             pairs.append((spec, kept))
@@ -309,7 +355,7 @@ def verify(count: int, at_random: bool, whole: bool) -> None:
 def tables() -> None:
     """Write the tables in README, results/README.md and docs/findings.md."""
     gathered = load_runs(dataset="digits")
-    specs = sum(wanted(data.load("mnist")), [])
+    specs = list(wanted(data.load("mnist")))
     contents = {
         README: {
             "models": models_table(gathered.full),

@@ -24,6 +24,7 @@ from mnistlab.models.experiment import (
     Recipe,
 )
 
+BATCHNORM = "batchnorm.json"  # the scores of mnistlab.batchnorm, beside a record
 FULL_MNIST = (60_000, 10_000)
 COLLECTED = frozenset(sum(FAMILIES.values(), ()))
 KNOWN = COLLECTED.union(CONTROLS)
@@ -156,11 +157,20 @@ class Run:
         with np.load(self.folder / "predictions.npz", allow_pickle=False) as file:
             return file["predicted"], file["confidence"].astype(np.float32)
 
+    @cached_property
+    def batchnorm(self) -> list[dict[str, Any]] | None:
+        """Scores after each epoch, `plain` and `debiased`, or None without them."""
+        path = self.folder / BATCHNORM
+        epochs = json.loads(path.read_text())["epochs"] if path.exists() else []
+        return epochs if len(epochs) == len(self.history) else None
+
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, as `conv_1/kernel`, float32.
+
+        Those of committed runs were rounded to float16.
 
         Raises:
             FileNotFoundError: the run was stored without weights.
         """
         with np.load(self.folder / "weights.npz", allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return {name: file[name].astype(np.float32) for name in file.files}

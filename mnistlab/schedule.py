@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -61,9 +61,14 @@ class Result:
 
 
 def cost(spec: RunSpec) -> int:
-    """Multiply-adds of a whole training, to begin with the longest."""
+    """Multiply-adds of a whole training."""
     task = spec.task
     return macs(task.experiment) * task.train_size * task.epochs
+
+
+def longest_first(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """Specifications by cost: a long run that began last would keep all waiting."""
+    return sorted(specs, key=cost, reverse=True)
 
 
 @contextmanager
@@ -240,10 +245,10 @@ def train_runs(
     fresh: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> list[Result]:
-    """Train runs, longest first, each from its checkpoint if it has one.
+    """Train runs in their order, each from its checkpoint if it has one.
 
     Args:
-        specs: what to train.
+        specs: what to train; `longest_first` keeps all workers busy to the end.
         dataset: the data that all of them use.
         out: the output folder; a run is stored there as soon as it has finished.
         workers: processes of one thread each; None is one per GPU, if the backend can
@@ -310,7 +315,7 @@ def _train(
         if not any(known.values()):
             raise  # else it is a refused worker that cannot take them
 
-    waiting = sorted(specs, key=cost, reverse=True)
+    waiting = list(specs)
     states: dict[RunSpec, bytes] = {}  # the last one that came, of unfinished runs
     deaths: Counter[RunSpec] = Counter()  # of workers, while they trained the run
     running: dict[Any, tuple[RunSpec, int, str]] = {}

@@ -17,7 +17,7 @@ from mnistlab.live import show
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
 from mnistlab.runs import Run, RunSpec
-from mnistlab.schedule import train_runs
+from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
 EVIDENCE = PACKAGE.parent / "results"
@@ -239,7 +239,9 @@ def study(
     if missing:
         with lock_output(Path(out)):
             try:
-                results = train_runs(missing, digits, Path(out), report=show(missing))
+                results = train_runs(
+                    longest_first(missing), digits, Path(out), report=show(missing)
+                )
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
                     "Interrupted. Finished epochs are kept: the same call goes on."

@@ -10,8 +10,7 @@ from IPython.display import HTML
 from mnistlab import claims, judging, reported
 from mnistlab.claims import Claim
 from mnistlab.judging import LEAST_SEEDS, Part
-from mnistlab.models import FAMILIES
-from mnistlab.models.controls import NORMALIZATIONS
+from mnistlab.models.controls import COLUMNS, ROWS, SHALLOW
 from mnistlab.runs import Run
 from mnistlab.tables.base import Table, percent, record_links
 
@@ -144,22 +143,18 @@ def _records(parts: Sequence[Part], runs: Sequence[Run]) -> str:
 
 def normalizations(runs: Sequence[Run]) -> Table:
     """Which scaling of the pixels did B use? 2019 beside each that it may have been."""
-    known = {e.name: e for family in FAMILIES.values() for e in family}
     found = judging.comparable(runs)
-    bases = dict.fromkeys("_".join(e.name.split("_")[:2]) for e in NORMALIZATIONS)
     rows = []
-    for base in bases:
-        variants = [
-            known[base],
-            *(e for e in NORMALIZATIONS if e.name.startswith(base)),
-        ]
-        for experiment in variants:
+    for model in SHALLOW:
+        base = model.name
+        others = [e for e in (*ROWS, *COLUMNS) if e.name.startswith(base)]
+        for experiment in (model, *others):
             own = list(found.get(experiment.name, {}).values())
             final = reported.finals()[base]
             row = {
                 "model": base,
                 "lines of unit length": experiment.name.removeprefix(base)
-                .strip("_").replace("_", " ") or "rows (assumed)",
+                .strip("_").replace("_", " ") or "single pixels",
                 "2019 (%)": percent(final.test_accuracy),
                 "ours (%)": "no full run",
                 "2019, test loss": f"{final.test_loss:.4f}",
