@@ -5,14 +5,13 @@ Runs in, plain numbers out; tables and plots show them. Knows nothing about Kera
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
 from mnistlab import stats
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.environment import same_machine
-from mnistlab.judging import accuracy, seeds_interval
+from mnistlab.judging import LEAST_SEEDS, accuracy, seeds_interval
 from mnistlab.runs import Run
 
 # Of MNIST's test images these labels are doubtful: fewer than three of five people
@@ -61,25 +60,18 @@ class Score:
     """A model's test accuracy over its seeds, 0 to 1.
 
     `seeds` is Student's 95 % interval of the mean, None below three seeds or where all
-    are equal; `images` is Wilson's, of the lowest seed's share of right answers.
+    are equal.
     """
 
     mean: float
     runs: tuple[Run, ...]
     seeds: stats.Interval | None
-    images: stats.Interval
 
 
 def score(runs: Sequence[Run]) -> Score:
-    """The score of one model's runs, the lowest seed first."""
+    """The score of one model's runs."""
     values = [accuracy(run) for run in runs]
-    count = runs[0].record["test_size"]
-    return Score(
-        mean=float(np.mean(values)),
-        runs=tuple(runs),
-        seeds=seeds_interval(values),
-        images=stats.wilson_interval(round(values[0] * count), count),
-    )
+    return Score(float(np.mean(values)), tuple(runs), seeds_interval(values))
 
 
 def scores(runs: Sequence[Run]) -> dict[str, Score]:
@@ -88,23 +80,15 @@ def scores(runs: Sequence[Run]) -> dict[str, Score]:
     return dict(sorted(found.items(), key=lambda item: -item[1].mean))
 
 
-def pairwise(
-    runs: Sequence[Run], labels: np.ndarray
-) -> tuple[dict[str, float], dict[frozenset[str], float]]:
-    """Compare every pair of models on the same images: exact McNemar, Holm over all.
-
-    Each model is represented by the lowest seed that it has.
-
-    Returns:
-        The accuracy of each model's run, and the adjusted p-value of each pair.
-    """
-    first = {name: own[0] for name, own in by_model(runs).items()}
-    right = {name: answers(run, labels) for name, run in first.items()}
-    pairs = list(combinations(first, 2))
-    tests = [stats.mcnemar(right[a], right[b]) for a, b in pairs]
-    adjusted = stats.holm([test.p_value for test in tests])
-    p_values = {frozenset(pair): p for pair, p in zip(pairs, adjusted, strict=True)}
-    return {name: accuracy(run) for name, run in first.items()}, p_values
+def ranks(runs: Sequence[Run], labels: np.ndarray) -> dict[str, stats.Rank]:
+    """Where models stand by the two-way bootstrap; only those with three seeds."""
+    return stats.bootstrap_ranks(
+        {
+            name: np.stack([answers(run, labels) for run in own])
+            for name, own in by_model(runs).items()
+            if len(own) >= LEAST_SEEDS
+        }
+    )
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:

@@ -102,7 +102,9 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _cpuinfo("model name") or platform.machine(),
         # Several processors have one name.
-        "processor_model": " ".join(map(_cpuinfo, ("cpu family", "model", "stepping"))),
+        "processor_model": " ".join(
+            map(_cpuinfo, ("cpu family", "model", "stepping"))
+        ).strip(),
         "gpus": _gpus(),
         "cores": os.cpu_count(),
         "packages": {k: v for k, v in versions.items() if v != "not installed"},
@@ -110,19 +112,18 @@ def environment() -> dict[str, Any]:
 
 
 def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two environments are of like processors and GPUs, if both name them.
+    """Whether two environments are of like processors and GPUs, and both name them.
 
-    Only then do equal runs have equal bits, and times compare. Records before the
-    schema had `processor_model` and `gpus` are taken at the processor's name.
+    Only then do equal runs have equal bits, and times compare. Several processors have
+    one name, so that a record without `processor_model` counts as another machine.
 
-    >>> same_machine({"processor": "P"}, {"processor": "P", "gpus": []})
-    True
-    >>> same_machine({"processor": "P", "gpus": ["H"]}, {"processor": "P", "gpus": []})
-    False
+    >>> one = {"processor": "P", "processor_model": "25 1 1", "gpus": []}
+    >>> same_machine(one, dict(one)), same_machine({"processor": "P"}, one)
+    (True, False)
     """
     names = ("processor", "processor_model", "gpus")
-    both = [name for name in names if name in one and name in other]
-    return all(one[name] == other[name] for name in both)
+    identified = one.get("processor_model") and other.get("processor_model")
+    return bool(identified) and all(one.get(n) == other.get(n) for n in names)
 
 
 def _cpuinfo(name: str) -> str:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import click
 import numpy as np
@@ -93,7 +93,7 @@ B_CHEAP = _named(
 )
 WANTED = (
     Wanted("the MLPs, for E-1 to E-3", FAMILIES["mlp"], range(5)),
-    Wanted("A's models, for A-2 and reproduction", _named("conv2_a2 conv2_a5 conv3_a4")),
+    Wanted("A's models, for A-2", _named("conv2_a2 conv2_a5 conv3_a4")),
     Wanted("what two traps of porting cost", PORTING, (0,)),
     Wanted("B on black-and-white images", B_CHEAP),
     Wanted("the cheaper of B's deepest, for B-2", _named("conv7_b71"), (0,)),
@@ -179,16 +179,16 @@ def keep(run: Run, results: Path = EVIDENCE) -> Path:
     )
     store.write_atomically(folder / "predictions.npz", compact)
     of_another = [
-        path
-        for path in folder.parent.glob("*/weights.npz")
-        if path.parent != folder
+        path for path in folder.parent.glob("*/weights.npz") if path.parent != folder
     ]
     if run.compares_with_2019 and not of_another:
-        halves = {name: w.astype(np.float16) for name, w in run.weights().items()}
+        halves: dict[str, Any] = {
+            name: values.astype(np.float16) for name, values in run.weights().items()
+        }
         store.write_atomically(folder / "weights.npz", store.npz(**halves))
     if (run.folder / BATCHNORM).exists():
-        text = (run.folder / BATCHNORM).read_bytes()
-        store.write_atomically(folder / BATCHNORM, text)
+        scores = (run.folder / BATCHNORM).read_bytes()
+        store.write_atomically(folder / BATCHNORM, scores)
     text = json.dumps(run.record, separators=(",", ":"), allow_nan=False)
     store.write_atomically(folder / "run.json", f"{text}\n".encode())
     return folder

@@ -37,11 +37,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """A conclusion of 2019: where it stands, and what it says."""
+    """A conclusion of 2019: where it stands, and what it says.
+
+    `sentence` says it in full, `said` in the words of 2019, `measured` how it is tested
+    today, `undecidable` what the design of 2019 could not decide.
+    """
 
     id: str
     source: str
     sentence: str
+    said: str
+    measured: str
+    undecidable: str
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
 """What README, results/ and docs/ say of the committed evidence, as Markdown."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from mnistlab.progress import duration
 from mnistlab.runs import Run, RunSpec, run_key
 from mnistlab.study import Gathered
 from mnistlab.tables.base import percent, percent_range
+from mnistlab.tables.of_2019 import ratio
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -24,42 +25,43 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def models_table(runs: Sequence[Run]) -> str:
-    """The README's table: each model's 2019 figure, ours, verdict, size and cost."""
+    """The README's table: 2019's figure of each model, ours, and both verdicts."""
     found = judging.comparable(runs)
     rows = []
     for experiment in sum(FAMILIES.values(), ()):
-        if experiment.name not in reported.finals():
+        name = experiment.name
+        if name not in reported.finals():
             continue
-        own = list(found.get(experiment.name, {}).values())
-        verdict = judging.reproduction(experiment.name, runs)
+        own = list(found.get(name, {}).values())
+        at_end, on_the_way = (
+            judge(name, runs) for judge in (judging.reproduction, judging.trajectory)
+        )
         interval, ours, took = "", "", ""
         if own:
-            ours = percent(float(np.mean(verdict.accuracies)))
+            ours = percent(float(np.mean([judging.accuracy(run) for run in own])))
             took = duration(float(np.mean([run.record["cpu_seconds"] for run in own])))
-        if len(own) >= judging.LEAST_SEEDS and verdict.interval is not None:
-            interval = percent_range(verdict.interval)
+        if at_end.interval is not None:
+            interval = percent_range(at_end.interval)
         rows.append(
             [
-                experiment.name, percent(verdict.reported), ours, len(own) or "",
-                interval, verdict.verdict, f"{params(experiment):,}", took,
+                name, percent(at_end.reported), ours, len(own) or "", interval,
+                at_end.verdict, ratio(on_the_way), on_the_way.verdict,
+                f"{params(experiment):,}", took,
             ]
         )  # fmt: skip
     columns = (
-        "model", "2019 (%)", "ours, mean (%)", "runs", "one more run, 95 % (%)",
-        "2019 is", "parameters", "CPU time",
+        "model", "2019 (%)", "ours (%)", "seeds", "one more run, 95 % (%)",
+        "accuracy", "2019's losses over ours", "training", "parameters", "CPU time",
     )  # fmt: skip
     return _markdown(columns, rows)
 
 
 def conclusions_table(gathered: Gathered) -> str:
     """The README's list of 2019's conclusions and what the evidence makes of them."""
+    verdicts = claims.judge_all(gathered.evidence)
     rows = [
-        (
-            claim.id,
-            claim.reported.sentence,
-            claims.judge(claim, gathered.evidence, gathered.labels).verdict,
-        )
-        for claim in claims.CLAIMS
+        (said.id, said.sentence, verdicts[said.id].verdict)
+        for said in reported.conclusions()
     ]
     return _markdown(("", "2019 said", "today"), rows)
 
@@ -119,15 +121,30 @@ def coverage_table(wanted: Sequence[RunSpec], evidence: Sequence[Run]) -> str:
         if key in rows and run.seed not in rows[key][1]:
             rows[key][2].add(run.seed)
 
-    def seeds(numbers: set[int]) -> str:
-        return ", ".join(map(str, sorted(numbers)))
-
     lines = [
-        (name, protocol, seeds(asked), seeds(there), seeds(asked - there), seeds(other))
+        (name, protocol, *map(_ranges, (asked, there, asked - there, other)))
         for (name, protocol), (asked, there, other) in rows.items()
     ]
     columns = ("model", "protocol", "wanted", "there", "missing", "of other code")
     return _markdown(columns, lines)
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers for people.
+
+    >>> _ranges({0, 1, 2, 3, 7, 9, 10})
+    '0 to 3, 7, 9, 10'
+    """
+    groups: list[list[int]] = []
+    for number in sorted(numbers):
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return ", ".join(
+        f"{own[0]} to {own[-1]}" if len(own) > 2 else ", ".join(map(str, own))
+        for own in groups
+    )
 
 
 def between(text: str, name: str, content: str) -> str:

@@ -17,7 +17,7 @@ import pytest
 from mnistlab import data, models, train
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.files import IDX_FILES
-from mnistlab.models.experiment import Experiment, Recipe
+from mnistlab.models.experiment import Experiment, Recipe, layer_names
 from mnistlab.models.layers import adam, batchnorm, conv, dense, dropout, flatten, pool
 from mnistlab.runs import Run, RunSpec
 
@@ -145,8 +145,11 @@ def fake(
     kernel=(0.0, 0.0),
     backend="tensorflow",
     finished="2026-11-21T00:00:00",
+    debiased=None,
 ):
     """A whole run with these results; `history` overrides entries of its epochs.
+
+    `debiased` are test accuracies by the other way of batch normalisation.
 
     Its losses and kernels are a little off, by seed: values that are all equal have no
     interval.
@@ -185,7 +188,7 @@ def fake(
         "backend": backend,
         "finished": finished,
         "commit": 40 * "0",
-        "environment": {"processor": "P"},
+        "environment": {"processor": "P", "processor_model": "1", "gpus": []},
         "params": 1000 * (1 + list(EXPERIMENTS).index(name)),
         "macs": 10**6,
         "history": entries,
@@ -193,14 +196,19 @@ def fake(
         "train": {"accuracy": train_accuracy, "cross_entropy": train_loss},
         "cpu_seconds": cpu_seconds,
         "kernels": [
-            {"name": f"dense_{i}", "skewness": kernel[0], "excess_kurtosis": kernel[1]}
-            for i in range(1, 4)
+            {"name": layer, "skewness": kernel[0], "excess_kurtosis": kernel[1]}
+            for layer in layer_names(experiment)
+            if layer.startswith(("conv", "dense", "output"))
         ],
         "key": f"{name}{seed}{backend}",
         "weights_sha256": 64 * "0",
     }
     folder = Path("runs") / name / record["key"][:16]
-    return Run(json.loads(json.dumps(record)), folder, "evidence")
+    run = Run(json.loads(json.dumps(record)), folder, "evidence")
+    if debiased is not None:
+        scores = [{"debiased": {"accuracy": value}} for value in debiased]
+        vars(run)["batchnorm"] = scores
+    return run
 
 
 def seeds(name, seeds=3, spread=0.0005, accuracy=0.99, **results):

@@ -20,9 +20,7 @@ from mnistlab.models.layers import (
 recipe_a = Recipe(adadelta(1.0), batch_size=512, epochs=5)
 # B reshaped its images to (n, 28, 28, 1) and then called keras.utils.normalize, whose
 # default is the last axis: single pixels. Each becomes 0 or 1 (docs/findings.md).
-recipe_b = Recipe(
-    adam(), batch_size=128, epochs=25, normalization=l2_normalize(axis=3)
-)
+recipe_b = Recipe(adam(), batch_size=128, epochs=25, normalization=l2_normalize(axis=3))
 # C sets a batch size of 128 and trains with 100.
 recipe_c = Recipe(adam(), batch_size=100, epochs=20)
 recipe_d = Recipe(adam(), batch_size=128, epochs=12)

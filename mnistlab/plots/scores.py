@@ -32,10 +32,9 @@ QUANTITIES = {
 def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """Draw each model's test accuracy, the best on top, with the intervals there are.
 
-    A point is a run. From three seeds on, a thick bar is the 95 % interval of their
-    mean. A thin bar is Wilson's of the lowest seed: where its accuracy on all
-    digits of this kind lies. A cross is 2019's figure, only where every run compares
-    with it; one that is far from all of ours is a number at the edge.
+    A point is a run. From three seeds on, a bar is the 95 % interval of their mean. A
+    cross is 2019's figure, only where every run compares with it; one that is far from
+    all of ours is a number at the edge.
     """
     scores = comparison.scores(runs)
     if not scores:
@@ -45,8 +44,6 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     reported_at: dict[int, float] = {}
     for y, name in enumerate(names):
         score = scores[name]
-        low, high = (100 * end for end in score.images)
-        ax.hlines(y, low, high, color="0.75", linewidth=1.5)
         if score.seeds is not None:
             low, high = (100 * end for end in score.seeds)
             ax.hlines(y, low, high, color=colour(name), linewidth=6, alpha=0.35)
@@ -62,7 +59,7 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     left, right = ax.get_xlim()  # of our runs: what is far from them would squeeze them
     width = right - left
     for said in reported_at.values():
-        if abs(said - (left + right) / 2) < 0.7 * width:
+        if abs(said - (left + right) / 2) < max(0.7 * width, 1):
             left, right = min(left, said - 0.02 * width), max(right, said)
     for y, said in reported_at.items():
         if left <= said <= right:
@@ -74,9 +71,7 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     ax.set_xlim(left, right)
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(-0.7, len(names) - 0.3)
-    ax.set_xlabel(
-        "test accuracy (%); thin: 95 % of the images, thick: 95 % of the mean of seeds"
-    )
+    ax.set_xlabel("test accuracy (%); bar: 95 % interval of the mean over seeds")
     ax.grid(axis="x", alpha=0.4)
     handles = family_handles(names)
     if reported_at:

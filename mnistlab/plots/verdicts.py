@@ -7,32 +7,35 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mnistlab import claims
-from mnistlab.claims import Claim
-from mnistlab.judging import Part
+from mnistlab import claims, reported
+from mnistlab.judging import Part, judge_statement
 from mnistlab.plots.look import describe, figure_of, nothing
 from mnistlab.runs import Run
 
-COLOURS = {"supported": "#0173b2", "contradicted": "#d55e00", "undecided": "0.45"}
+COLOURS = {
+    "supported": "#0173b2",
+    "contradicted": "#d55e00",
+    "undecided": "0.45",
+    "not tested": "0.8",
+}
 
 
-def conclusion(
-    claim: Claim, runs: Sequence[Run], y_test: np.ndarray | None = None
-) -> Figure:
+def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> Figure:
     """Draw the parts of a conclusion, a panel for each statement.
 
-    A point is a seed, a bar the 95 % interval of the mean from three seeds on, a cross
-    2019's own figure. Green is where the statement says that they lie; blue parts are
-    supported, orange ones contradicted, grey ones undecided.
+    A point is a seed, hollow if it is beyond the planned ones; a bar is the interval of
+    the mean over the planned seeds, a cross 2019's own figure. Green is where the
+    statement says that they lie; blue parts are supported, orange ones contradicted,
+    dark grey ones undecided, light grey ones not tested.
     """
-    judged = claims.judge(claim, runs, y_test)
+    judged = claims.judge(said.id, runs)
     statements = {
-        statement: [p for p in judged.parts if p.statement == statement and p.values]
-        for statement in judged.statements
+        statement: [part for part in parts if part.values]
+        for statement, parts in judged.statements.items()
     }
     statements = {name: parts for name, parts in statements.items() if parts}
     if not statements:
-        why = f"{claim.id}: there is nothing to judge by yet."
+        why = f"{said.id}: there is nothing to judge by yet."
         figure = figure_of(nothing(None, why))
         plt.close(figure)
         return figure
@@ -45,9 +48,9 @@ def conclusion(
         squeeze=False,
     )
     for ax, (statement, parts) in zip(axes.flat, statements.items(), strict=True):
-        _statement(ax, statement, parts, judged.statements[statement])
-    said = "; ".join(f"{s}: {v}" for s, v in judged.statements.items())
-    describe(figure, f"What decides {claim.id}, {judged.verdict}. {said}.")
+        _statement(ax, statement, parts, judge_statement(judged.statements[statement]))
+    told = "; ".join(f"{s}: {judge_statement(p)}" for s, p in judged.statements.items())
+    describe(figure, f"What decides {said.id}, {judged.verdict}. {told}.")
     plt.close(figure)  # it is displayed where its conclusion is, not at the cell's end
     return figure
 
@@ -56,38 +59,40 @@ def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) ->
     labels = []
     for y, part in enumerate(reversed(parts)):
         fill = COLOURS[part.verdict]
-        values = list(part.values.values())
-        ax.scatter(values, [y] * len(values), color=fill, s=24, zorder=3)
+        for seed, value in part.values.items():
+            face = fill if seed < part.rule.seeds else "none"
+            ax.scatter(value, y, color=face, edgecolor=fill, s=24, zorder=3)
         if part.interval is not None:
             ax.hlines(y, *part.interval, color=fill, linewidth=6, alpha=0.35)
-        if part.reported is not None:
-            ax.plot(part.reported, y, "kx", zorder=4)
+        if part.rule.reported is not None:
+            ax.plot(part.rule.reported, y, "kx", zorder=4)
         labels.append(part.about)
     ax.set_yticks(range(len(parts)), labels, fontsize=8)
     ax.set_ylim(-0.6, len(parts) - 0.4)
     # Both bounds are to be seen, also where all values lie far away from them.
-    bounds = [end for end in (parts[0].low, parts[0].high) if np.isfinite(end)]
+    rule = parts[0].rule
+    bounds = [end for end in (rule.low, rule.high) if np.isfinite(end)]
     low, high = ax.get_xlim()
     low, high = min(low, *bounds), max(high, *bounds)
     space = 0.05 * (high - low)
     ax.set_xlim(low - space, high + space)
     ax.axvspan(
-        max(parts[0].low, low - space),
-        min(parts[0].high, high + space),
+        max(rule.low, low - space),
+        min(rule.high, high + space),
         color="#029e73",
         alpha=0.15,
         zorder=0,
     )
-    ax.set_xlabel(parts[0].quantity, fontsize=9)
+    ax.set_xlabel(rule.quantity, fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.grid(axis="x", alpha=0.4)
     title = statement[0].upper() + statement[1:]
     ax.set_title(f"{title}: {verdict}", fontsize=9, loc="left")
 
 
-def conclusions(runs: Sequence[Run], y_test: np.ndarray | None = None) -> Figure:
+def conclusions(runs: Sequence[Run]) -> Figure:
     """Draw the verdict on each conclusion: what share of its parts is decided how."""
-    judged = {c.id: claims.judge(c, runs, y_test) for c in claims.CLAIMS}
+    judged = claims.judge_all(runs)
     figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
     for y, verdict in enumerate(reversed(judged.values())):
         left = 0.0
@@ -105,10 +110,10 @@ def conclusions(runs: Sequence[Run], y_test: np.ndarray | None = None) -> Figure
     ax.set_xlabel("share of a conclusion's parts (%)")
     handles = [plt.Rectangle((0, 0), 1, 1, color=fill) for fill in COLOURS.values()]
     ax.legend(
-        handles, COLOURS, ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.14)
+        handles, COLOURS, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.14)
     )
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title(claims.headline(runs, y_test))
+    ax.set_title(claims.headline(runs))
     said = ", ".join(f"{name} {verdict.verdict}" for name, verdict in judged.items())
     describe(figure, f"The verdicts on 2019's conclusions: {said}.")
     return figure

@@ -16,7 +16,7 @@ from mnistlab.tables.of_2019 import (
     table_c,
     table_d,
 )
-from mnistlab.tables.verdicts import conclusion, conclusions, normalizations
+from mnistlab.tables.verdicts import conclusion, conclusions, inputs_of_b
 
 __all__ = [
     "Table",
@@ -29,7 +29,7 @@ __all__ = [
     "definition",
     "leader_board",
     "missing",
-    "normalizations",
+    "inputs_of_b",
     "pairs",
     "record_link",
     "reported_2019",

@@ -1,15 +1,14 @@
 """Tables of scores: every run, the leader board of models, what pairs differ in."""
 
 from collections.abc import Sequence
-from string import ascii_lowercase
 
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from mnistlab import comparison, stats
+from mnistlab import comparison
 from mnistlab.claims import FAIR_PAIRS
-from mnistlab.judging import LEAST_SEEDS, accuracy
+from mnistlab.judging import LEAST_SEEDS
 from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
@@ -19,7 +18,6 @@ from mnistlab.tables.base import (
     Table,
     amount,
     percent,
-    percent_range,
     record_link,
     record_links,
 )
@@ -59,76 +57,41 @@ def missing(gathered: Gathered) -> Markdown:
 
 
 def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
-    """All models by mean test accuracy, with ranks that chance allows for.
+    """All models by test accuracy, with the ranks that chance allows for.
 
-    A rank is one more than the number of models that are better by an exact McNemar
-    test on the lowest seed of each, Holm over all pairs. Models that share a letter
-    cannot be told apart.
+    The ranks are those of the two-way bootstrap (`mnistlab.stats.bootstrap_ranks`); a
+    model with fewer than three seeds has none.
     """
     scores = comparison.scores(runs)
     if not scores:
         return Table(pd.DataFrame(), "There are no runs to show here.")
-    values, p_values = comparison.pairwise(runs, y_test)
-    ranks = stats.ranks(values, p_values)
-    groups = stats.groups(values, p_values)
-    letters = {
-        name: " ".join(
-            letter
-            for letter, group in zip(_letters(len(groups)), groups, strict=True)
-            if name in group
-        )
-        for name in scores
-    }
+    ranks = comparison.ranks(runs, y_test)
     timed = comparison.timed_alike(runs)
     rows = []
-    for name in sorted(scores, key=lambda name: (ranks[name], -scores[name].mean)):
-        score, first = scores[name], scores[name].runs[0]
-        calibration = stats.calibration(
-            first.predictions()[1], comparison.answers(first, y_test)
-        )
-        seeds = score.seeds
+    for name, score in scores.items():
+        record, rank = score.runs[0].record, ranks.get(name)
         rows.append(
             {
-                "rank": ranks[name],
-                "alike": letters[name],
                 "model": name,
                 "seeds": len(score.runs),
-                "mean accuracy (%)": percent(score.mean),
-                "95 % of the mean (%)": percent_range(seeds) if seeds else "",
-                "lowest seed (%)": percent(accuracy(first)),
-                "its 95 % of the images (%)": percent_range(score.images),
-                "its calibration error (points)": f"{100 * calibration.error:.2f}",
-                "parameters": f"{first.record['params']:,}",
-                "multiply-adds": f"{first.record['macs']:,}",
+                "accuracy (%)": percent(score.mean),
+                "rank, 95 %": f"{rank.low} to {rank.high}" if rank else "",
+                "first (% of draws)": f"{100 * rank.first:.0f}" if rank else "",
+                "parameters": f"{record['params']:,}",
                 "CPU seconds": _seconds([run for run in score.runs if run in timed]),
                 "records by seed": record_links(score.runs),
             }
         )
-    few = [name for name, score in scores.items() if score.seeds is None]
     text = (
-        "Rank: one more than the number of models that are better by an exact McNemar "
-        "test, 5 % for all pairs together after Holm. It compares two trained "
-        "networks, the lowest seed of each, so luck of the seed is still in it. Models "
-        "that share a letter cannot be told apart. Of the images: Wilson's interval of "
-        "the lowest seed, where its accuracy on all digits of this kind lies. The "
-        "calibration error is its, too; only the mean is of all seeds."
+        "Accuracy: of the test images, the mean where there are several seeds. Rank: "
+        f"1 is the best of the {len(ranks)} models with {LEAST_SEEDS} seeds or more; "
+        "95 % of 2,000 draws are within these ranks, each with other seeds and other "
+        "test images (two-way bootstrap). First: in how many of them no model is more "
+        "accurate."
     )
-    if few:
-        text += (
-            f" An interval of the mean needs {LEAST_SEEDS} seeds; {len(few)} of "
-            f"{len(scores)} models have fewer."
-        )
     if len(timed) < len(runs):
         text += f" CPU seconds are of the {len(timed)} runs on like machines only."
     return Table(pd.DataFrame(rows), f"{amount(runs)} {text}")
-
-
-def _letters(count: int) -> list[str]:
-    """A to z, then aa, ab and so on."""
-    return [
-        (ascii_lowercase[i // 26 - 1] if i >= 26 else "") + ascii_lowercase[i % 26]
-        for i in range(count)
-    ]
 
 
 def _seconds(runs: Sequence[Run]) -> str:

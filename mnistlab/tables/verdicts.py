@@ -8,107 +8,93 @@ import pandas as pd
 from IPython.display import HTML
 
 from mnistlab import claims, judging, reported
-from mnistlab.claims import Claim
-from mnistlab.judging import LEAST_SEEDS, Part
-from mnistlab.models.controls import COLUMNS, ROWS, SHALLOW
+from mnistlab.judging import Part, Rule
 from mnistlab.runs import Run
 from mnistlab.tables.base import Table, percent, record_links
 
-MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
+MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "not tested": "–"}
 
 
 def _badge(verdict: str) -> str:
-    return f'<strong class="verdict {verdict}">{MARKS[verdict]} {verdict}</strong>'
+    kind = verdict.replace(" ", "-")
+    return f'<strong class="verdict {kind}">{MARKS[verdict]} {verdict}</strong>'
 
 
-def conclusions(runs: Sequence[Run], y_test: np.ndarray | None = None) -> Table:
+def conclusions(runs: Sequence[Run]) -> Table:
     """Every conclusion of 2019 with its verdict, a row each."""
     rows = []
-    for claim in claims.CLAIMS:
-        judged = claims.judge(claim, runs, y_test)
-        decided = [part for part in judged.parts if part.verdict != judging.UNDECIDED]
+    for said in reported.conclusions():
+        judged = claims.judge(said.id, runs)
+        tested = sum(part.is_tested for part in judged.parts)
         rows.append(
             {
-                "id": f'<a href="#{claim.id}">{claim.id}</a>',
-                "2019, source": claim.reported.source,
-                "says": html.escape(claim.reported.sentence),
+                "id": f'<a href="#{said.id}">{said.id}</a>',
+                "2019, source": said.source,
+                "says": html.escape(said.sentence),
                 "verdict": _badge(judged.verdict),
-                "parts decided": f"{len(decided)} of {len(judged.parts)}",
+                "parts tested": f"{tested} of {len(judged.parts)}",
             }
         )
-    counts = pd.Series([row["verdict"] for row in rows]).map(
-        {_badge(verdict): verdict for verdict in MARKS}
-    ).value_counts()  # fmt: skip
-    said = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
     return Table(
         pd.DataFrame(rows),
-        f"{said}. The rules were committed before the runs were looked at, and mended "
-        "twice since without changing a verdict; each conclusion's is below, with the "
-        "numbers that decided it.",
+        f"{claims.headline(runs)}. The rules were committed before the runs that they "
+        "judge; each conclusion's is below, with the numbers that decided it.",
         prose=True,
     )
 
 
-def conclusion(
-    claim: Claim, runs: Sequence[Run], y_test: np.ndarray | None = None
-) -> HTML:
+def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
     """One conclusion: sentence, hypothesis, rule, evidence, verdict, and 2019's limits.
 
     Only runs of whole recipes on all of MNIST are evidence.
     """
-    said = claim.reported
-    judged = claims.judge(claim, runs, y_test)
+    judged = claims.judge(said.id, runs)
     missing = dict.fromkeys(name for part in judged.parts for name in part.missing)
-    measure = " ".join((claim.parts.__doc__ or "").split())
     shown = [
-        f'<h3 id="{claim.id}">{claim.id}: {html.escape(said.sentence)}</h3>',
+        f'<h3 id="{said.id}">{said.id}: {html.escape(said.sentence)}</h3>',
         f"<p>Verdict: {_badge(judged.verdict)}</p>",
-        f"<p>What 2019's design could not decide: {html.escape(claim.undecidable)}</p>",
-        f"<p>Measured: {html.escape(measure)}</p>",
+        f"<p>2019 ({html.escape(said.source)}): {html.escape(said.said)}.</p>",
+        f"<p>What 2019's design could not decide: {html.escape(said.undecidable)}</p>",
+        f"<p>Measured: {html.escape(said.measured)}</p>",
     ]
-    for statement, verdict in judged.statements.items():
-        parts = [part for part in judged.parts if part.statement == statement]
+    for statement, parts in judged.statements.items():
+        verdict = judging.judge_statement(parts)
+        rule, level = parts[0].rule, 100 * parts[0].level
         shown += [
             f"<p>Hypothesis: {html.escape(statement)}. {_badge(verdict)}</p>",
             Table(
                 pd.DataFrame([_row(part) for part in parts]),
-                f"{html.escape(_capital(parts[0].quantity))}: must lie "
-                f"{_bounds(parts[0])}; with one or two runs, by "
-                f"{_number(parts[0].margin)}.",
+                f"{html.escape(_capital(rule.quantity))}: the {level:.4g} % interval "
+                f"of its mean must lie {_bounds(rule)}.{_equivalent(rule)}",
             )._repr_html_(),
         ]
     if missing:
-        shown.append(
-            f"<p>There is no full run of {', '.join(missing)}, so what needs it is "
-            "undecided.</p>"
-        )
+        shown.append(f"<p>There is no full run of {', '.join(missing)}.</p>")
     return HTML("".join([*shown, _records(judged.parts, runs)]))
 
 
 def _row(part: Part) -> dict[str, str]:
     values = list(part.values.values())
-    row = {
+    said, interval = part.rule.reported, part.interval
+    return {
         "of": html.escape(part.about),
-        "2019": "" if part.reported is None else _number(part.reported),
-        "seeds": str(len(values)),
-        "mean": _number(float(np.mean(values))) if values else _why_none(part),
-        "95 % of the mean": "",
+        "2019": "" if said is None else _number(said),
+        "seeds": f"{len(part.planned)} of {part.rule.seeds}",
+        "mean": _number(float(np.mean(part.planned or values))) if values else "",
+        "interval of the mean": ""
+        if interval is None
+        else f"{_number(interval.low)} to {_number(interval.high)}",
         "verdict": _badge(part.verdict),
     }
-    if part.interval is not None:
-        low, high = (_number(end) for end in part.interval)
-        row["95 % of the mean"] = f"{low} to {high}"
-    elif part.note:
-        row["95 % of the mean"] = html.escape(part.note)
-    elif len(values) >= LEAST_SEEDS:
-        row["95 % of the mean"] = "all seeds are equal"
-    elif values:
-        row["95 % of the mean"] = "needs three seeds"
-    return row
 
 
-def _why_none(part: Part) -> str:
-    return "no full run" if part.missing else "no shared seed, or not reached"
+def _equivalent(rule: Rule) -> str:
+    if not rule.equivalent:
+        return ""
+    return (
+        f" An interval within ±{_number(rule.equivalent)} counts as no difference, and "
+        "contradicts."
+    )
 
 
 def _capital(text: str) -> str:
@@ -121,17 +107,17 @@ def _number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _bounds(part: Part) -> str:
-    low, high = np.isfinite(part.low), np.isfinite(part.high)
+def _bounds(rule: Rule) -> str:
+    low, high = np.isfinite(rule.low), np.isfinite(rule.high)
     if low and high:
-        return f"between {_number(part.low)} and {_number(part.high)}"
-    return f"above {_number(part.low)}" if low else f"below {_number(part.high)}"
+        return f"between {_number(rule.low)} and {_number(rule.high)}"
+    return f"above {_number(rule.low)}" if low else f"below {_number(rule.high)}"
 
 
 def _records(parts: Sequence[Part], runs: Sequence[Run]) -> str:
     """Links to the records of all runs that a conclusion's parts were computed from."""
     found = judging.comparable(runs)
-    names = {name for part in parts for name in part.models if name in found}
+    names = {name for part in parts for name in part.rule.models if name in found}
     if not names:
         return ""
     links = "; ".join(
@@ -141,32 +127,31 @@ def _records(parts: Sequence[Part], runs: Sequence[Run]) -> str:
     return f"<p>Records: {links}.</p>"
 
 
-def normalizations(runs: Sequence[Run]) -> Table:
-    """Which scaling of the pixels did B use? 2019 beside each that it may have been."""
+def inputs_of_b(runs: Sequence[Run]) -> Table:
+    """Which scaling of the pixels did B use? Training losses of 2019 over ours."""
+    inputs = claims.inputs_of_b(runs)
     found = judging.comparable(runs)
     rows = []
-    for model in SHALLOW:
-        base = model.name
-        others = [e for e in (*ROWS, *COLUMNS) if e.name.startswith(base)]
-        for experiment in (model, *others):
-            own = list(found.get(experiment.name, {}).values())
-            final = reported.finals()[base]
-            row = {
-                "model": base,
-                "lines of unit length": experiment.name.removeprefix(base)
-                .strip("_").replace("_", " ") or "single pixels",
-                "2019 (%)": percent(final.test_accuracy),
-                "ours (%)": "no full run",
-                "2019, test loss": f"{final.test_loss:.4f}",
-            }  # fmt: skip
-            if own:
-                row["ours (%)"] = ", ".join(percent(judging.accuracy(r)) for r in own)
-                row["ours, test loss"] = ", ".join(
-                    f"{run.record['test']['loss']:.4f}" for run in own
-                )
-                row["records by seed"] = record_links(own)
-            rows.append(row)
+    for name in inputs.logs["rows"]:
+        row = {
+            "model": name,
+            "decides": "yes" if name in inputs.tested else "no",
+            "2019 (%)": percent(reported.finals()[name].test_accuracy),
+        }
+        for variant, logs in inputs.logs.items():
+            own = found.get(f"{name}{claims.VARIANTS[variant]}", {})
+            ours = ", ".join(percent(judging.accuracy(run)) for run in own.values())
+            ratios = ", ".join(f"{np.exp(value):.2f}" for value in logs[name])
+            row |= {f"{variant} (%)": ours, f"{variant}, losses": ratios}
+        rows.append(row)
+    squares = "; ".join(
+        f"{variant} {value:.4f}" for variant, value in inputs.mean_squares.items()
+    )
+    same = "; ".join(f"{name} {verdict}" for name, verdict in inputs.same.items())
     return Table(
-        pd.DataFrame(rows).fillna(""),
-        "Single pixels of unit length are a black-and-white picture.",
+        pd.DataFrame(rows),
+        f"Black-and-white inputs: {inputs.verdict}. Losses: mean ratio of 2019's "
+        "training losses to ours, by seed; 1 is the same training. Mean squared "
+        f"logarithm over the {len(inputs.tested)} models that decide: "
+        f"{squares or 'not known yet'}. Must be the same training: {same}.",
     )
