@@ -81,10 +81,11 @@ def score_epoch(out: Path, spec: RunSpec, epoch: int, dataset: Dataset) -> None:
     After the last epoch the weights of the finished run are taken.
     """
     task, folder = spec.task, store.run_folder(out, spec)
-    last = epoch == task.epochs
-    with np.load(folder / ("weights.npz" if last else "state.npz")) as file:
-        names = file.files if last else sorted(n for n in file.files if n[0] == "w")
-        weights = [file[name] for name in names]
+    if epoch == task.epochs:
+        with np.load(folder / "weights.npz") as file:
+            weights = [file[name] for name in file.files]
+    else:
+        weights = store.state_weights((folder / "state.npz").read_bytes())
     batch_size = task.experiment.recipe.batch_size
     steps = epoch * -(-task.train_size // batch_size)
     scored = score_both(task.experiment, weights, steps, dataset)

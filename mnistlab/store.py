@@ -213,3 +213,9 @@ def read_checkpoint(out: Path, spec: RunSpec) -> bytes | None:
         warnings.warn(f"{path} is not used: {error}", stacklevel=2)
         return None
     return state if epochs < spec.task.epochs else None
+
+
+def state_weights(state: bytes) -> list[np.ndarray]:
+    """The weights in the state of a run (`mnistlab.train`), in the model's order."""
+    with np.load(io.BytesIO(state), allow_pickle=False) as file:
+        return [file[name] for name in sorted(file.files) if name.startswith("w")]
