@@ -50,7 +50,9 @@ from mnistlab.summary import (
     conclusions_table,
     coverage_table,
     epochs_table,
+    inputs_table,
     models_table,
+    rules_table,
 )
 
 README = PACKAGE.parent / "README.md"
@@ -362,7 +364,11 @@ def tables() -> None:
             "conclusions": conclusions_table(gathered),
         },
         COVERAGE: {"coverage": coverage_table(specs, evidence())},
-        FINDINGS: {"epochs": epochs_table(gathered.full)},
+        FINDINGS: {
+            "rules": rules_table(gathered.evidence),
+            "inputs": inputs_table(gathered.evidence),
+            "epochs": epochs_table(gathered.full),
+        },
     }
     for path, parts in contents.items():
         text = path.read_text(encoding="utf-8")

@@ -66,6 +66,58 @@ def conclusions_table(gathered: Gathered) -> str:
     return _markdown(("", "2019 said", "today"), rows)
 
 
+# The verdicts of the first rules on the runs of 21 November, and what changed each.
+FIRST_RULES = {
+    "A-1": ("contradicted", "one run of A3; batch normalisation debiased"),
+    "A-2": ("contradicted", "one run of A3"),
+    "A-3": ("undecided", "25 pairs are planned; a range for no difference"),
+    "B-1": ("undecided", "other inputs; 5 seeds (B32: 3)"),
+    "B-2": ("supported", "other inputs; 3 seeds, of all eight models"),
+    "B-3": ("undecided", "other inputs; 3 seeds"),
+    "B-4": ("undecided", "other inputs; plain reading: the deep pairs alone"),
+    "C-1": ("contradicted", "one run each; test accuracy of 97 % instead of a loss"),
+    "C-2": ("contradicted", "one run each"),
+    "D-1": ("contradicted", "one run each; no McNemar test in place of seeds"),
+    "E-1": ("supported", ""),
+    "E-2": ("contradicted", "any contradicted part contradicts, not half of them"),
+    "E-3": ("undecided", "any contradicted part contradicts, not half of them"),
+}
+
+
+def rules_table(runs: Sequence[Run]) -> str:
+    """The verdict of the first rules on each conclusion, and today's."""
+    verdicts = claims.judge_all(runs)
+    rows = []
+    for name, (first, why) in FIRST_RULES.items():
+        tested = sum(part.is_tested for part in verdicts[name].parts)
+        parts = f"{tested} of {len(verdicts[name].parts)}"
+        rows.append((name, first, verdicts[name].verdict, parts, why))
+    columns = ("", "21 November", "today", "parts tested", "what changed")
+    return _markdown(columns, rows)
+
+
+def inputs_table(runs: Sequence[Run]) -> str:
+    """2019's training losses over ours, for each scaling that B may have used."""
+    inputs = claims.inputs_of_b(runs)
+    rows = [
+        (
+            name,
+            "yes" if name in inputs.tested else "no",
+            *(
+                ", ".join(f"{np.exp(value):.2f}" for value in logs[name])
+                for logs in inputs.logs.values()
+            ),
+        )
+        for name in inputs.logs["rows"]
+    ]
+    squares = [
+        f"{inputs.mean_squares[variant]:.4f}" if variant in inputs.mean_squares else ""
+        for variant in inputs.logs
+    ]
+    rows.append(("mean squared logarithm", "", *squares))
+    return _markdown(("model", "decides", *inputs.logs), rows)
+
+
 # Models whose epochs, not only whose end, were a riddle, and what shows it.
 EPOCHS_OF = {
     "conv3_a3": "val_accuracy",

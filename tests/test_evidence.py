@@ -69,8 +69,12 @@ def test_the_readme_has_the_tables_that_the_evidence_makes():
 
 
 def test_the_findings_have_the_epochs_of_the_evidence():
-    table = summary.epochs_table(study.load_runs(dataset="digits").full)
-    assert table in (ROOT / "docs/findings.md").read_text()
+    text = (ROOT / "docs/findings.md").read_text()
+    gathered = study.load_runs(dataset="digits")
+    assert summary.rules_table(gathered.evidence) in text
+    assert summary.inputs_table(gathered.evidence) in text
+    table = summary.epochs_table(gathered.full)
+    assert table in text
     rows = [[c.strip() for c in line.split("|")] for line in table.splitlines()]
     said = next(row for row in rows if row[1] == "conv3_a3")
     assert said[3:6] == ["1, 2, 3, 4, 5", "2019", "97.7, 98.9, 98.9, 99.0, 99.0"]
