@@ -104,7 +104,8 @@ def environment() -> dict[str, Any]:
         # Several processors have one name.
         "processor_model": " ".join(
             map(_cpuinfo, ("cpu family", "model", "stepping"))
-        ).strip(),
+        ).strip()
+        or platform.processor(),
         "gpus": _gpus(),
         "cores": os.cpu_count(),
         "packages": {k: v for k, v in versions.items() if v != "not installed"},

@@ -136,7 +136,7 @@ def test_the_recipe_is_what_the_table_says(experiment, keras):
     assert recipe.epochs == int(row["epochs"])
     assert recipe.normalization.kind == row["normalization"]
     # Rows of unit length is the assumption that the spec makes for B.
-    assert recipe.normalization.axis == (2 if row["model"][0] == "B" else None)
+    assert recipe.normalization.axis == (3 if row["model"][0] == "B" else None)
 
 
 @each_model

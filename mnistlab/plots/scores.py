@@ -116,6 +116,8 @@ def accuracy_against(
         if len(alike) < len(runs):
             title += f": {len(alike)} of {len(runs)} runs, on like machines"
         runs = alike
+        if not runs:
+            return nothing(ax, "No run here says on which processor it was trained.")
     ax = _panel(ax, 9, 6)
     points = {
         name: (
