@@ -24,18 +24,20 @@ Examples:
 
 # fmt: off
 @click.command(epilog=EPILOG, context_settings={"max_content_width": 88})
-@click.option("--profile", default="quick", metavar="smoke|quick|full",
-              help="How much is trained. Default: quick.")
-@click.option("--dataset", default="auto", metavar="auto|mnist|digits|PATH",
-              help="The images; PATH is a folder in IDX format. Default: auto, MNIST "
-                   "if it can be had.")
+@click.option("--profile", default="full", metavar="smoke|quick|full",
+              help="How much is trained; full runs are committed and not trained again. "
+                   "Default: full.")
+@click.option("--dataset", default="mnist", metavar="mnist|PATH",
+              help="The images; PATH is a folder of IDX files or an .npz file of ten "
+                   "classes of 28 x 28 bytes. Default: mnist.")
 @click.option("--protocol", default="replicate", metavar="replicate|holdout",
               help="Validate on the test set, as 2019 did, or on held-out training "
                    "images. Default: replicate.")
 @click.option("--only", multiple=True, metavar="NOTEBOOK",
               help="Only this notebook; may be given several times.")
-@click.option("--seeds", default=1, metavar="N", type=click.IntRange(1),
-              help="Train every model with the seeds 0 to N-1. Default: 1.")
+@click.option("--seeds", metavar="N", type=click.IntRange(1),
+              help="Every model with the seeds 0 to N-1. Default: the committed seeds of "
+                   "each model, 0 where there is none.")
 @click.option("--workers", metavar="N", type=click.IntRange(1),
               help="Processes of one thread. Default: one per usable core.")
 @click.option("--scheduler", metavar="URL",
@@ -75,27 +77,25 @@ def build(
     if workers and scheduler:
         raise StudyError("--workers and --scheduler exclude each other; give one")
     out = Path(out).absolute()
-    source = data.resolve(dataset)
-    images = data.read(source)
+    dataset = data.resolve(dataset)
+    images = data.load(dataset)
     pages = plan.pages(
         only,
         {
             "dataset": dataset,
             "profile": profile,
             "protocol": protocol,
-            "seeds": tuple(range(seeds)),
+            "seeds": None if seeds is None else tuple(range(seeds)),
         },
         dict(plan.parse_assignment(text) for text in assignments),
         images,
     )
-    if images.notice:
-        click.secho(f"NOTE: {images.notice}", fg="yellow", err=True)
     click.echo(f"Data: {images.sentence}.")
     if dry_run:
         return _dry_run(plan, pages, out, fresh)
     with lock_output(out):
         return _run(
-            pages, out, source, images, workers, scheduler, timeout, cell_timeout, fresh
+            pages, out, images, workers, scheduler, timeout, cell_timeout, fresh
         )
 
 
@@ -134,13 +134,14 @@ def _dry_run(plan, pages, out, fresh):
 
 
 def _run(
-    pages, out, source, images, workers, scheduler, timeout, cell_timeout, fresh
+    pages, out, images, workers, scheduler, timeout, cell_timeout, fresh
 ):  # fmt: skip
     import dask.system
 
+    from mnistlab.progress import forecast
     from mnistlab.publish import build, index, plan, site, terminal
     from mnistlab.schedule import Result, longest_first, train_runs
-    from mnistlab.study import find_run
+    from mnistlab.study import expected_seconds, find_run
 
     started = time.perf_counter()
     # Should this build end in the middle, nobody is to take an old summary for its own.
@@ -150,6 +151,8 @@ def _run(
     plans = plan.run_plans(pages, out, fresh=fresh)
     missing = [item.spec for item in plans if item.reason]
     click.echo(f"Runs: {len(missing)} to train, {len(plans) - len(missing)} reused.")
+    if missing:
+        click.echo(forecast(len(missing), expected_seconds(missing)))
     ended = {}
 
     def train(report, has_ended):
@@ -167,7 +170,7 @@ def _run(
     shown = [page.name for page in pages]
     with terminal.reports(missing, shown) as (of_run, begins, of_page):
         published, ended_by = build.publish_pages(
-            pages, out, source, names=names, timeout=timeout, cell_timeout=cell_timeout,
+            pages, out, names=names, timeout=timeout, cell_timeout=cell_timeout,
             fresh=fresh, workers=workers or dask.system.cpu_count(), missing=missing,
             train=lambda has_ended: train(of_run, has_ended),
             begins=begins, report=of_page,
@@ -224,7 +227,6 @@ def _summary(results, published, images, code):
     return {
         "exit_code": code,
         "dataset": {"name": images.name, "fingerprint": images.fingerprint},
-        "notice": images.notice,
         "runs": runs,
         "notebooks": notebooks,
     }

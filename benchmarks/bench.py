@@ -190,7 +190,7 @@ def throughput(chosen: Sequence[Experiment], turns: int, folder: Path) -> None:
     from mnistlab.schedule import _local_cluster, train_runs
     from mnistlab.study import specify
 
-    dataset = data.load("auto")
+    dataset = data.load("mnist")
     archive = folder / "mnist.npz"
     np.savez(
         archive, x_train=dataset.x_train, y_train=dataset.y_train,

@@ -10,30 +10,32 @@ from mnistlab.schedule import Progress
 PANELS = 4  # curves at a time
 
 
-def show(specs: Sequence[RunSpec]) -> Callable[[Progress], None]:
-    """A progress report for a notebook; at a plain prompt, one line a step."""
+def show(specs: Sequence[RunSpec], expected: float = 0.0) -> Callable[[Progress], None]:
+    """A progress report for a notebook; at a plain prompt, one line a step.
+
+    `expected` are the processor seconds that the training may take, told at once.
+    """
     from IPython import get_ipython
 
     if get_ipython() is None or not hasattr(get_ipython(), "kernel"):
         return _lines
-    return _cell(specs)
+    return _cell(Tally(specs, expected=expected))
 
 
 def _lines(progress: Progress) -> None:
     print(f"{progress.spec.title}: {words(progress)}")
 
 
-def _cell(specs: Sequence[RunSpec]) -> Callable[[Progress], None]:
+def _cell(tally: Tally) -> Callable[[Progress], None]:
     from IPython.display import HTML, display
 
-    tally = Tally(specs)
     table = display(HTML(_table(tally)), display_id=True)
     curves = display(HTML(""), display_id=True)
 
     def report(progress: Progress) -> None:
         tally.note(progress)
         table.update(HTML(_table(tally)))
-        if tally.ended == len(specs):
+        if tally.ended == len(tally.specs):
             curves.update(HTML(""))  # the notebook draws them all below
         elif progress.kind == "epoch":
             curves.update(_curves(tally))
@@ -56,7 +58,10 @@ def _table(tally: Tally) -> str:
     text = f"{tally.ended} of {total} runs ended, {duration(tally.elapsed)} so far"
     if tally.ended < total:
         left = tally.seconds_left
-        text += f", about {duration(left)} left. " if left is not None else ". "
+        if left is not None:
+            text += f", about {duration(left)} left. "
+        else:
+            text += f". {tally.forecast} "
         text += "Interrupt the kernel at any time: finished epochs are kept."
     return f"<table>{''.join(rows)}</table><p>{text}</p>"
 

@@ -22,6 +22,12 @@ class Tally:
     begun: float = field(default_factory=time.monotonic)
     last: dict[RunSpec, Progress] = field(default_factory=dict)
     resumed: dict[RunSpec, int] = field(default_factory=dict)
+    expected: float = 0.0  # processor seconds, before there is anything to go by
+
+    @property
+    def forecast(self) -> str:
+        """What the training may take, in words, before its first epoch."""
+        return forecast(len(self.specs), self.expected)
 
     def note(self, progress: Progress) -> None:
         """Take in one report."""
@@ -71,6 +77,20 @@ class Tally:
                 trained = len(progress.history) if progress else 0
                 left += an_epoch * (spec.task.epochs - trained)
         return self.elapsed * left / done if done else None
+
+
+def forecast(count: int, seconds: float) -> str:
+    """How long trainings may take, and what would be shorter.
+
+    >>> forecast(3, 5400.0)
+    'About 1:30 h of one core; profile quick takes minutes, smoke seconds.'
+    """
+    if not count or not seconds:
+        return ""
+    text = f"About {duration(seconds)} of one core"
+    if seconds < 300:
+        return f"{text}."
+    return f"{text}; profile quick takes minutes, smoke seconds."
 
 
 def words(progress: Progress) -> str:

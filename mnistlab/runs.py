@@ -5,6 +5,7 @@ Knows nothing about Keras, and does not import it.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,6 +65,24 @@ def key_parts(spec: RunSpec) -> dict[str, Any]:
         ),
         "code": code_digest(),
     }
+
+
+def other_versions(runs: Sequence["Run"]) -> str:
+    """What runs of other library versions were trained with; empty if there are none.
+
+    Such runs are shown only where they are committed.
+    """
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        versions = run.record["key_parts"]["versions"]
+        for name, installed in package_versions(versions).items():
+            if versions[name] != installed and installed != "not installed":
+                text = f"{name} {versions[name]}; {installed} is installed"
+                found.setdefault(text, set()).add(run.name)
+    return "; ".join(
+        f"{', '.join(sorted(names))}: trained with {text}"
+        for text, names in sorted(found.items())
+    )
 
 
 def run_key(spec: RunSpec) -> str:
@@ -163,6 +182,11 @@ class Run:
         path = self.folder / BATCHNORM
         epochs = json.loads(path.read_text())["epochs"] if path.exists() else []
         return epochs if len(epochs) == len(self.history) else None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the weights were kept."""
+        return (self.folder / "weights.npz").exists()
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by name, as `conv_1/kernel`, float32.

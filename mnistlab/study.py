@@ -1,27 +1,29 @@
 """`study`, the notebooks' one call: the runs of a family, trained if missing."""
 
 import difflib
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from mnistlab import data, models, store
+from mnistlab import data, models, reported, store
 from mnistlab.environment import BACKEND_PACKAGES, PACKAGE, package_versions
 from mnistlab.judging import comparable
 from mnistlab.live import show
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
-from mnistlab.runs import Run, RunSpec
-from mnistlab.schedule import longest_first, train_runs
+from mnistlab.runs import Run, RunSpec, key_parts, run_key
+from mnistlab.schedule import cost, longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
 EVIDENCE = PACKAGE.parent / "results"
-LABELS = "mnist-test-labels.npz"
 IMAGE_DATA_FORMATS = ("channels_last", "channels_first")
 
 
@@ -88,13 +90,17 @@ def specify(
     family: str | Iterable[Experiment],
     dataset: data.Dataset,
     *,
-    profile: str = "quick",
+    profile: str = "full",
     protocol: str = "replicate",
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
     epochs: int | None = None,
     train_size: int | None = None,
 ) -> list[RunSpec]:
     """Resolve parameters into run specifications: every experiment with every seed.
+
+    With `seeds` None these are the seeds of which there is a committed run; 0 if there
+    is none, but for models of 2019 whose committed runs are still to come: they take
+    hours, and are not trained unasked.
 
     Raises:
         StudyError: a parameter is wrong.
@@ -102,7 +108,7 @@ def specify(
     experiments = _experiments(family)
     sizes = PROFILES[choose("profile", profile, PROFILES)]
     choose("protocol", protocol, PROTOCOLS)
-    if isinstance(seeds, str | int) or not list(seeds):
+    if seeds is not None and (isinstance(seeds, str | int) or not list(seeds)):
         raise StudyError(f"seeds: expected numbers such as (0, 1, 2), got {seeds!r}")
     if epochs is not None:
         _count("epochs", epochs)
@@ -130,31 +136,94 @@ def specify(
     )
     specs = []
     for experiment in experiments:
-        for seed in seeds:
-            task = Task(
-                experiment=experiment,
-                seed=_count("seeds", seed, 0),
-                epochs=epochs or sizes.epochs or experiment.recipe.epochs,
-                protocol=protocol,
-                train_size=train_size or min(sizes.train_size or available, available),
-                test_size=min(
-                    sizes.test_size or len(dataset.x_test), len(dataset.x_test)
-                ),
-                image_data_format=image_data_format,
-            )
-            specs.append(
-                RunSpec(task, dataset.name, dataset.fingerprint, profile, backend)
-            )
+        task = Task(
+            experiment=experiment,
+            seed=0,
+            epochs=epochs or sizes.epochs or experiment.recipe.epochs,
+            protocol=protocol,
+            train_size=train_size or min(sizes.train_size or available, available),
+            test_size=min(sizes.test_size or len(dataset.x_test), len(dataset.x_test)),
+            image_data_format=image_data_format,
+        )
+        first = RunSpec(task, dataset.name, dataset.fingerprint, profile, backend)
+        wanted = _usual_seeds(first) if seeds is None else seeds
+        specs += [
+            replace(first, task=replace(task, seed=_count("seeds", seed, 0)))
+            for seed in wanted
+        ]
     return specs
 
 
+@cache
+def committed_runs(name: str) -> tuple[Run, ...]:
+    """The committed runs of a model, by seed; read once in a process."""
+    folders = sorted((EVIDENCE / "runs" / name).glob("*/run.json"))
+    found = [store.read_run(path.parent, "evidence") for path in folders]
+    return tuple(sorted((run for run in found if run), key=lambda run: run.seed))
+
+
+def _without_versions(parts: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps({k: v for k, v in parts.items() if k != "versions"}))
+
+
+def committed(spec: RunSpec) -> Run | None:
+    """The committed run of a specification, of these library versions or of others.
+
+    Architecture, recipe, data, seed, protocol and training code must be the same.
+    """
+    wanted, key = _without_versions(key_parts(spec)), run_key(spec)
+    found = [
+        run
+        for run in committed_runs(spec.task.experiment.name)
+        if run.seed == spec.task.seed
+        and _without_versions(run.record["key_parts"]) == wanted
+    ]
+    return min(found, key=lambda run: run.record["key"] != key, default=None)
+
+
+def _usual_seeds(spec: RunSpec) -> list[int]:
+    """The seeds of the committed runs of a specification, or its own seed."""
+    name = spec.task.experiment.name
+    kept = [
+        run.seed
+        for run in committed_runs(name)
+        if committed(replace(spec, task=replace(spec.task, seed=run.seed)))
+    ]
+    is_default = (
+        spec.profile == "full"
+        and spec.task.protocol == "replicate"
+        and spec.fingerprint == data.MNIST_FINGERPRINT
+        and spec.task.epochs == spec.task.experiment.recipe.epochs
+    )
+    if not kept and is_default and awaits_runs(name):
+        return []
+    return list(dict.fromkeys(kept)) or [spec.task.seed]
+
+
+def awaits_runs(name: str) -> bool:
+    """Whether it is a model of 2019 whose committed runs are still to come."""
+    return name in reported.finals() and not committed_runs(name)
+
+
 def find_run(out: Path, spec: RunSpec) -> Run | None:
-    """A finished run of this checkout, in the output folder or in the evidence."""
-    own = store.find_run(out, spec)
-    if own is not None:
-        return own
-    kept = store.find_run(EVIDENCE, spec)
-    return None if kept is None else replace(kept, status="evidence")
+    """A finished run: of this checkout in the output folder, or a committed one."""
+    return store.find_run(out, spec) or committed(spec)
+
+
+def expected_seconds(specs: Sequence[RunSpec]) -> float:
+    """Processor seconds that trainings may take, from the committed runs' times.
+
+    Of the same model where there is one, else from its multiply-adds.
+    """
+    times: dict[str, float] = {}  # seconds per multiply-add
+    for run in evidence():
+        if run.is_whole:
+            work = run.record["macs"] * run.record["train_size"] * run.record["epochs"]
+            times[run.name] = run.record["cpu_seconds"] / work
+    usual = float(np.median(list(times.values()))) if times else 0.0
+    return sum(
+        cost(spec) * times.get(spec.task.experiment.name, usual) for spec in specs
+    )
 
 
 @contextmanager
@@ -189,10 +258,10 @@ def lock_output(out: Path) -> Iterator[None]:
 def study(
     family: str | Iterable[Experiment],
     *,
-    dataset: str = "auto",
-    profile: str = "quick",
+    dataset: str = "mnist",
+    profile: str = "full",
     protocol: str = "replicate",
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
     epochs: int | None = None,
     train_size: int | None = None,
     out: str | Path = "../build",
@@ -201,12 +270,13 @@ def study(
 
     Args:
         family: `mlp`, `conv2`, `conv3`, `conv5`, `conv7`, or experiments of your own.
-        dataset: `auto`, `mnist`, `digits` or a folder in IDX format.
+        dataset: `mnist`, or the path of a folder of IDX files or of an .npz file.
         profile: `smoke` (512 images, 1 epoch), `quick` (4,096 images, 2 epochs) or
             `full` (all images, the recipe's epochs).
         protocol: `replicate` (evaluate on the test set after every epoch, as 2019
             did) or `holdout` (validate on held-out training images).
-        seeds: one run of each experiment for each seed, whole numbers from 0.
+        seeds: one run of each experiment for each seed, whole numbers from 0; None
+            takes the seeds of its committed runs, or 0.
         epochs: instead of the profile's.
         train_size: instead of the profile's.
         out: the output folder; runs that are there are not trained again.
@@ -240,7 +310,10 @@ def study(
         with lock_output(Path(out)):
             try:
                 results = train_runs(
-                    longest_first(missing), digits, Path(out), report=show(missing)
+                    longest_first(missing),
+                    digits,
+                    Path(out),
+                    report=show(missing, expected_seconds(missing)),
                 )
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
@@ -259,7 +332,7 @@ class Gathered:
     """All runs there are for a question: this build's, the evidence's, the gaps.
 
     `labels` are those of MNIST's test images, uint8 (10000,), on which full runs are
-    judged; None if neither MNIST nor the evidence is there.
+    judged.
     """
 
     runs: list[Run]
@@ -304,7 +377,8 @@ class Gathered:
 
 def evidence() -> list[Run]:
     """Every committed run, also of other commits; never this checkout's own."""
-    return store.stored_runs(EVIDENCE, "evidence")
+    names = sorted(path.name for path in (EVIDENCE / "runs").glob("*"))
+    return [run for name in names for run in committed_runs(name)]
 
 
 def runs_named(names: Sequence[str], out: Path) -> list[Run]:
@@ -318,22 +392,12 @@ def runs_named(names: Sequence[str], out: Path) -> list[Run]:
     return found
 
 
-def mnist_labels(dataset: data.Dataset) -> np.ndarray | None:
-    """MNIST's test labels, uint8 (10000,), from the data or from the evidence."""
-    if dataset.fingerprint == data.MNIST_FINGERPRINT:
-        return dataset.y_test
-    if not (EVIDENCE / LABELS).exists():
-        return None
-    with np.load(EVIDENCE / LABELS, allow_pickle=False) as file:
-        return file["y_test"]
-
-
 def load_runs(
     *,
-    dataset: str = "auto",
-    profile: str = "quick",
+    dataset: str = "mnist",
+    profile: str = "full",
     protocol: str = "replicate",
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
     epochs: int | None = None,
     train_size: int | None = None,
     out: str | Path = "../build",
@@ -357,5 +421,5 @@ def load_runs(
         runs=[run for run in found.values() if run is not None],
         evidence=evidence(),
         missing=[spec for spec, run in found.items() if run is None],
-        labels=mnist_labels(digits),
+        labels=data.load().y_test,
     )

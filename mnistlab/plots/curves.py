@@ -76,6 +76,20 @@ def runs_of(experiment: Experiment, runs: Sequence[Run]) -> list[Run]:
     return own
 
 
+def has_runs(experiment: Experiment, runs: Sequence[Run]) -> bool:
+    """Whether any of the runs is of an experiment."""
+    return any(run.name == experiment.name for run in runs)
+
+
+def awaited(experiment: Experiment) -> str:
+    """What to show of a model of 2019 whose full run is not committed yet."""
+    family = experiment.name.partition("_")[0]
+    return (
+        f"{experiment.name} has no committed full run yet. "
+        f"python run_all.py --only {family} --seeds 1 trains it: hours."
+    )
+
+
 def learning_curve(
     experiment: Experiment, runs: Sequence[Run], ax: Axes | None = None
 ) -> Axes:
@@ -85,6 +99,8 @@ def learning_curve(
     minimised, so it includes an L2 penalty. 2019's epochs are dashed, the line broken
     where its log has gaps, and only beside runs of the whole recipe.
     """
+    if not has_runs(experiment, runs):
+        return nothing(ax, awaited(experiment))
     ax = panel(ax)
     first, *others = runs_of(experiment, runs)
     for run in others:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mnistlab.forward import activations
 from mnistlab.models.experiment import IMAGE_SIDE, Experiment
-from mnistlab.plots.curves import runs_of
+from mnistlab.plots.curves import awaited, has_runs, runs_of
 from mnistlab.plots.look import describe, figure_of, nothing
 from mnistlab.runs import Run
 
@@ -23,28 +23,28 @@ def weight_violins(experiment: Experiment, runs: Sequence[Run]) -> Figure:
     2019 drew three and called the third "Output Layer", which it was for E1 only.
     The violins are drawn from the 1,001 quantiles in the run's record.
     """
+    if not has_runs(experiment, runs):
+        return figure_of(nothing(None, awaited(experiment)))
     run = runs_of(experiment, runs)[0]
     kernels = run.record["kernels"]
-    columns = min(6, len(kernels))
-    rows = math.ceil(len(kernels) / columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(1.9 * columns + 0.6, 3 * rows + 0.4), squeeze=False
+    figure, ax = plt.subplots(figsize=(1.1 * len(kernels) + 1.5, 3.6))
+    colours = [VIOLINS[i % len(VIOLINS)] for i in range(len(kernels))]
+    seaborn.violinplot(
+        data=[kernel["quantiles"] for kernel in kernels],
+        palette=colours,
+        cut=0,
+        density_norm="width",
+        gridsize=60,
+        linewidth=1,
+        ax=ax,
     )
-    for ax in axes.flat[len(kernels) :]:
-        ax.set_axis_off()
-    for i, (ax, kernel) in enumerate(zip(axes.flat, kernels, strict=False)):
-        seaborn.violinplot(
-            y=kernel["quantiles"],
-            color=VIOLINS[i % len(VIOLINS)],
-            cut=0,
-            linewidth=1,
-            ax=ax,
-        )
-        ax.set_title(kernel["name"], fontsize=10)
-        ax.set_xlabel(f"{math.prod(kernel['shape']):,} weights", fontsize=9)
-        ax.tick_params(labelsize=8)
-        ax.set_ylabel("weight" if i % columns == 0 else "")
-    figure.suptitle(f"{experiment.name}: trained weights, seed {run.seed}")
+    names = [f"{k['name']}\n{math.prod(k['shape']):,}" for k in kernels]
+    ax.set_xticks(range(len(kernels)), names, fontsize=8)
+    ax.tick_params(axis="y", labelsize=8)
+    ax.set_xlabel("kernel, and how many weights it has", fontsize=9)
+    ax.set_ylabel("weight")
+    ax.grid(axis="y", alpha=0.4)
+    ax.set_title(f"{experiment.name}: trained weights, seed {run.seed}", fontsize=10)
     figure.tight_layout()
     spread = ", ".join(f"{k['name']} {k['sd']:.3f}" for k in kernels)
     describe(
@@ -77,6 +77,9 @@ def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
     unit's weights are laid out as the image they look at.
     """
     columns = 16
+    experiments = [e for e in experiments if has_runs(e, runs)]
+    if not experiments:
+        return figure_of(nothing(None))
     figure, axes = plt.subplots(
         len(experiments),
         figsize=(11, 1.75 * len(experiments)),
@@ -130,8 +133,8 @@ def feature_maps(
 
     Args:
         experiments: models with convolutions; others are left out.
-        runs: their runs, of which the lowest seed is drawn. Runs without weights
-            (committed ones) are left out, and said to be.
+        runs: their runs, of which the lowest seed with weights is drawn (of committed
+            runs one of each model keeps them). Models without are said to be left out.
         image: uint8 (28, 28).
         columns: how many maps of a layer.
     """
@@ -139,14 +142,16 @@ def feature_maps(
     for experiment in experiments:
         if not experiment.spatial:
             continue
-        run = runs_of(experiment, runs)[0]
-        try:
-            found.append((experiment, activations(experiment, run.weights(), image)))
-        except FileNotFoundError:
+        own = runs_of(experiment, runs) if has_runs(experiment, runs) else []
+        kept = [run for run in own if run.has_weights]
+        if kept:
+            weights = kept[0].weights()
+            found.append((experiment, activations(experiment, weights, image)))
+        else:
             without.append(experiment.name)
     if not found:
         why = (
-            f"No weights are kept of {', '.join(without)}: committed runs have none."
+            f"No weights are kept of {', '.join(without)}."
             if without
             else "Feature maps are those of convolutions; these models have none."
         )

@@ -15,7 +15,6 @@ from typing import Any
 
 import nbformat
 
-from mnistlab import data
 from mnistlab.environment import environment
 from mnistlab.publish import site
 from mnistlab.publish.execute import Execution, execute
@@ -76,13 +75,12 @@ def _injected(page: Page, out: Path) -> dict[str, Any]:
     }
 
 
-def _kernel_environment(out: Path, source: data.Source) -> dict[str, str]:
+def _kernel_environment(out: Path) -> dict[str, str]:
     return {
         # Runs were trained before; one that is missing is an error, not a training.
         "MNISTLAB_TRAIN": "never",
         "MNISTLAB_PAGE_FOLDER": str(out / "notebooks"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        **data.hand_down(source),
     }
 
 
@@ -90,7 +88,6 @@ def publish_page(
     page: Page,
     out: Path,
     names: Sequence[str],
-    source: data.Source,
     *,
     timeout: int,
     cell_timeout: int | None = None,
@@ -117,7 +114,7 @@ def publish_page(
         page.path,
         attempt,
         _injected(page, out),
-        environment=_kernel_environment(out, source),
+        environment=_kernel_environment(out),
         timeout=timeout,
         cell_timeout=cell_timeout,
         stop=stop,
@@ -129,7 +126,7 @@ def publish_page(
     notebook.metadata["mnistlab"] = {
         "key_parts": parts,
         "result": done.result,
-        "about": _about(page, source, done.seconds),
+        "about": _about(page, done.seconds),
         "executed": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     site.copy_records(runs_named(done.result["runs"], out), out / "site")
@@ -141,16 +138,15 @@ def publish_page(
     return Published(page, "published", reason, done.seconds, *declared(notebook))
 
 
-def _about(page: Page, source: data.Source, seconds: float) -> dict[str, str]:
+def _about(page: Page, seconds: float) -> dict[str, str]:
     """What the index says of an executed page besides its result."""
     shown = ("dataset", "profile", "protocol", "seeds", "epochs", "train_size")
     facts = {name: page.parameters.get(name) for name in shown}
-    # What `auto` came to be.
-    facts["dataset"] = (
-        Path(source.path).name if source.kind == "folder" else source.kind
-    )
-    if "seeds" in page.parameters:
-        facts["seeds"] = ", ".join(map(str, page.parameters["seeds"]))
+    if "dataset" in facts:  # of a folder the path says nothing to others
+        facts["dataset"] = Path(str(facts["dataset"])).name
+    seeds = page.parameters.get("seeds")
+    if seeds is not None:
+        facts["seeds"] = ", ".join(map(str, seeds))
     machine = environment()
     facts["took"] = f"{seconds:.0f} s"
     facts["on"] = f"{machine['processor']}, {machine['cores']} cores"
@@ -186,7 +182,6 @@ def _publish_failure(
 def publish_pages(
     pages: Sequence[Page],
     out: Path,
-    source: data.Source,
     *,
     names: Sequence[str],
     workers: int,
@@ -207,7 +202,6 @@ def publish_pages(
     Args:
         pages: what to publish.
         out: the output folder.
-        source: the data, as it was found.
         names: all pages of the site.
         workers: how many pages are executed at a time.
         timeout: seconds for each notebook.
@@ -242,7 +236,7 @@ def publish_pages(
             done = _publish_failure(page, out, names, Execution("failed", 0.0, message))
         else:
             done = publish_page(
-                page, out, names, source,
+                page, out, names,
                 timeout=timeout, cell_timeout=cell_timeout, fresh=fresh, stop=stop,
             )  # fmt: skip
         report(done)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mnistlab import data
 from mnistlab.data import Dataset
 from mnistlab.publish import site
 from mnistlab.publish.build import Published
 from mnistlab.publish.plan import declared, read_published
 from mnistlab.runs import Run
-from mnistlab.study import Gathered, evidence, mnist_labels, runs_named
+from mnistlab.study import Gathered, evidence, runs_named
 from mnistlab.tables import leader_board
 
 
@@ -37,7 +38,7 @@ def write_site(
         [run for run in runs if (out / "runs" / run.name / run.key16).exists()],
         evidence(),
         [],
-        mnist_labels(images),
+        data.load().y_test,
     )
     boards = {}
     if gathered.full and gathered.labels is not None:
@@ -50,7 +51,7 @@ def write_site(
     ]
     for title, alike in _alike(own).items():
         boards[f"This build: {title}"] = leader_board(alike, images.y_test)
-    site.write_index(out / "site", cards, boards, images.notice, names)
+    site.write_index(out / "site", cards, boards, names)
     site.write_environment(out / "site", gathered.everything, names)
 
 

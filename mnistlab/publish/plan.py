@@ -39,7 +39,6 @@ DISPLAY_PACKAGES = (
     "pandas",
     "papermill",
     "prettytable",
-    "scikit-learn",
     "scipy",
     "seaborn",
 )
@@ -119,9 +118,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 def _checked(name: str, value: Any, default: Any) -> Any:
     """A value of the type that a notebook's default has."""
-    if isinstance(default, tuple):
+    if name == "seeds":
         value = (value,) if isinstance(value, int) else value
-        fits = isinstance(value, tuple | list)
+        fits = value is None or isinstance(value, tuple | list)
+        default = (0, 1)  # an example
     elif default is None:
         fits = value is None or isinstance(value, int)
     else:
@@ -129,7 +129,7 @@ def _checked(name: str, value: Any, default: Any) -> Any:
     if not fits:
         kind = "a whole number" if default is None else f"a value like {default!r}"
         raise StudyError(f"-p {name}: expected {kind}, got {value!r}")
-    return tuple(value) if isinstance(default, tuple) else value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def pages(

@@ -117,7 +117,6 @@ def write_index(
     site: Path,
     cards: Sequence[Mapping[str, Any]],
     tables: Mapping[str, Table],
-    notice: str,
     pages: Sequence[str],
 ) -> None:
     """Write the index: a card for each notebook, and tables by their titles."""
@@ -126,7 +125,6 @@ def write_index(
     text = _template("site.html.j2").render(
         site=_site("index", pages, "28 MNIST models of 2019, run again"),
         cards=cards,
-        notice=notice,
         about=f"Made {made}.",
         tables=shown,
     )
@@ -217,17 +215,15 @@ def command(run: Run) -> str:
         f"--profile {record['profile']}",
     ]
     dataset = record["dataset"]["name"]
-    known = {"mnist": FULL_MNIST[0], "digits": 1437}
     if dataset != "mnist":
-        parts.append(f"--dataset {dataset if dataset in known else 'FOLDER'}")
+        parts.append("--dataset FOLDER")
     if record["protocol"] != "replicate":
         parts.append(f"--protocol {record['protocol']}")
-    if run.seed:
-        parts.append(f"--seeds {run.seed + 1}")
+    parts.append(f"--seeds {run.seed + 1}")
     profile = PROFILES[record["profile"]]
     if record["epochs"] != (profile.epochs or run.experiment.recipe.epochs):
         parts.append(f"-p epochs={record['epochs']}")
-    usual = known.get(dataset, 0)  # of a folder nothing is known
+    usual = FULL_MNIST[0] if dataset == "mnist" else 0  # of a folder nothing is known
     if record["train_size"] != min(profile.train_size or usual, usual):
         parts.append(f"-p train_size={record['train_size']}")
     text = " ".join(parts)

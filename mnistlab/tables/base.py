@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mnistlab import stats
-from mnistlab.runs import Run
+from mnistlab.runs import Run, other_versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,4 +70,10 @@ def amount(runs: Sequence[Run]) -> str:
         f"{r['test_size']:,} test images, protocol {r['protocol']}, {r['backend']}"
         for r in (run.record for run in runs)
     }
-    return "; ".join(sorted(kinds)) + "."
+    return "; ".join(sorted(kinds)) + "." + versions_note(runs)
+
+
+def versions_note(runs: Sequence[Run]) -> str:
+    """A sentence on runs of other library versions; empty if there are none."""
+    text = other_versions(runs)
+    return f" {html.escape(text)}." if text else ""

@@ -29,7 +29,13 @@ from mnistlab.tables.architectures import (
     has_batchnorm,
     regularization,
 )
-from mnistlab.tables.base import Table, percent, percent_range, record_links
+from mnistlab.tables.base import (
+    Table,
+    percent,
+    percent_range,
+    record_links,
+    versions_note,
+)
 
 
 def _of_letter(letter: str, runs: Sequence[Run]) -> list[Run]:
@@ -208,7 +214,7 @@ def beside_2019(
         if on_the_way.interval is not None:
             row["2019's losses over ours"] = ratio(on_the_way)
         rows.append(row)
-    return Table(pd.DataFrame(rows), _why_not(runs))
+    return Table(pd.DataFrame(rows), _why_not(runs) + versions_note(known))
 
 
 def ratio(found: Reproduction) -> str:
