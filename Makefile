@@ -13,7 +13,7 @@ STRIP := metadata.language_info cell.metadata.execution cell.metadata.papermill
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1:/p' Makefile
 
-reports: $(INSTALLED)  ## train what is missing, execute all notebooks, write build/site
+reports: $(INSTALLED)  ## execute all notebooks on the committed runs, write build/site
 	$(BIN)/python run_all.py
 
 test: $(INSTALLED)  ## run the tests: a quarter hour, no network needed

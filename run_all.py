@@ -25,8 +25,8 @@ Examples:
 # fmt: off
 @click.command(epilog=EPILOG, context_settings={"max_content_width": 88})
 @click.option("--profile", default="full", metavar="smoke|quick|full",
-              help="How much is trained; full runs are committed and not trained again. "
-                   "Default: full.")
+              help="How much is trained; full runs are committed and not trained "
+                   "again. Default: full.")
 @click.option("--dataset", default="mnist", metavar="mnist|PATH",
               help="The images; PATH is a folder of IDX files or an .npz file of ten "
                    "classes of 28 x 28 bytes. Default: mnist.")
@@ -36,8 +36,8 @@ Examples:
 @click.option("--only", multiple=True, metavar="NOTEBOOK",
               help="Only this notebook; may be given several times.")
 @click.option("--seeds", metavar="N", type=click.IntRange(1),
-              help="Every model with the seeds 0 to N-1. Default: the committed seeds of "
-                   "each model, 0 where there is none.")
+              help="Every model with the seeds 0 to N-1. Default: the committed seeds "
+                   "of each model, 0 where there is none.")
 @click.option("--workers", metavar="N", type=click.IntRange(1),
               help="Processes of one thread. Default: one per usable core.")
 @click.option("--scheduler", metavar="URL",

@@ -63,8 +63,8 @@ def resolve(dataset: str = "mnist") -> str:
     path = Path(dataset).expanduser()
     if not path.exists():
         raise DataError(
-            f"dataset {dataset!r}: expected mnist, or the path of a folder of IDX files "
-            "or of an .npz file; there is nothing at that path"
+            f"dataset {dataset!r}: expected mnist, or the path of a folder of IDX "
+            "files or of an .npz file; there is nothing at that path"
         )
     return str(path.resolve())
 

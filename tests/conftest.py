@@ -1,7 +1,6 @@
 """What tests share: small real data, a small experiment, one thread for Keras."""
 
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -47,13 +46,13 @@ def _closed_figures():
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch):
-    for name in ("MNISTLAB_TRAIN", "MNISTLAB_SOURCE", "MNISTLAB_PAGE_FOLDER"):
+    for name in ("MNISTLAB_TRAIN", "MNISTLAB_PAGE_FOLDER"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")
 def digits():
-    return data.load("digits")
+    return data.load()
 
 
 @pytest.fixture(scope="session")
@@ -67,18 +66,6 @@ def keras():
     import keras
 
     return keras
-
-
-@pytest.fixture(scope="session")
-def mnist():
-    """The real MNIST, where it can be had without a network."""
-    try:
-        path = data._find_mnist() if "MNISTLAB_DATA" in os.environ else None
-    except data.DataError:
-        path = None
-    if path is None:
-        pytest.skip("needs the real MNIST: set MNISTLAB_DATA")
-    return data.load("mnist")
 
 
 def make_task(experiment=TINY, **changes):

@@ -96,7 +96,8 @@ def raw(name, content):
 IMAGES = idx_bytes(np.zeros((12, 28, 28)))
 HERE = ("--dataset", "{here}")
 DATA = {
-    "no such folder": Case(("--dataset", "{here}/none"), "no such folder"),
+    "no such folder": Case(("--dataset", "{here}/none"), "nothing at that path"),
+    "a word": Case(("--dataset", "digits"), "expected mnist, or the path of a folder"),
     "an empty folder": Case(
         HERE, "train-images-idx3-ubyte (gzipped or not) is missing"
     ),
@@ -161,19 +162,9 @@ DATA = {
     "npz of fractions": Case(HERE, "as bytes", npz(x_train=np.zeros((12, 28, 28)))),
     "npz of text": Case(HERE, "labels 0 to 9", npz(y_train=np.array(["seven"] * 12))),
     "npz cut off": Case(HERE, "plain arrays", raw("mnist.npz", b"PK\3\4 and no more")),
-    "other digits as MNIST": Case(
-        ("--dataset", "mnist"),
-        "expected MNIST, whose fingerprint is",
-        npz(),
-        environment={"MNISTLAB_DATA": "{here}"},
-    ),
-    "MNISTLAB_DATA nowhere": Case(
-        (), "none: no such folder", environment={"MNISTLAB_DATA": "{here}/none"}
-    ),
-    "no MNIST": Case(("--dataset", "mnist"), "set MNISTLAB_DATA to it"),
 }
 
-DIGITS = ("--dataset", "digits", "--profile", "smoke")
+SMOKE = ("--profile", "smoke")
 OPTIONS = {
     "an unknown notebook": Case(("--only", "conv4"), "--only: expected one of"),
     "nearly a notebook": Case(("--only", "conv22"), "did you mean 'conv2'"),
@@ -196,9 +187,9 @@ OPTIONS = {
     "no epoch": Case(("-p", "epochs=0"), "at least 1, got 0"),
     "few images": Case(("-p", "train_size=5"), "at least 12, got 5"),
     "more images than there are": Case(
-        ("-p", "train_size=99999"), "digits has 1,437 training images, got 99,999"
+        ("-p", "train_size=99999"), "mnist has 60,000 training images, got 99,999"
     ),
-    "a number for a name": Case(("-p", "profile=3"), "expected a value like 'quick'"),
+    "a number for a name": Case(("-p", "profile=3"), "expected a value like 'full'"),
     "no seeds": Case(("-p", "seeds=()"), "seeds: expected numbers such as"),
     "a negative seed": Case(("-p", "seeds=-1"), "at least 0, got -1"),
     "words for seeds": Case(("-p", "seeds=('a',)"), "seeds: expected a whole number"),
@@ -245,10 +236,6 @@ OPTIONS = {
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
     """Call the command in this process, as a user would in a shell."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.delenv("MNISTLAB_DATA", raising=False)
-    monkeypatch.setattr(data, "_reachable", lambda urls: [])
     data.read.cache_clear()
     plan.default_parameters.cache_clear()
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -282,7 +269,7 @@ def contents(folder):
 MISTAKES = {
     **{f"data: {name}": case for name, case in DATA.items()},
     **{
-        f"options: {name}": replace(case, arguments=(*DIGITS, *case.arguments))
+        f"options: {name}": replace(case, arguments=(*SMOKE, *case.arguments))
         for name, case in OPTIONS.items()
     },
 }
@@ -350,7 +337,7 @@ def test_an_experiment_that_cannot_be_is_told_before_training(
     changes, message = IMPOSSIBLE[name]
     wrong = replace(TINY, name="wrong", **changes)
     monkeypatch.setitem(models.FAMILIES, "mlp", (*models.FAMILIES["mlp"], wrong))
-    code, out, err = run(*DIGITS, "--only", "mlp", "--out", tmp_path)
+    code, out, err = run(*SMOKE, "--only", "mlp", "--out", tmp_path)
     assert code == 2
     assert "wrong: " in err
     assert message in err
@@ -373,7 +360,7 @@ def test_an_experiment_that_cannot_be_written_is_one_line(name, tmp_path):
     shutil.copy(ROOT / "run_all.py", tmp_path)
     for path in (tmp_path / "mnistlab" / "models").glob("*.py"):
         path.write_text(path.read_text().replace(old, new))
-    done = run_command(*DIGITS, script=tmp_path / "run_all.py")
+    done = run_command(*SMOKE, script=tmp_path / "run_all.py")
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
@@ -382,7 +369,7 @@ def test_an_experiment_that_cannot_be_written_is_one_line(name, tmp_path):
 def test_two_experiments_of_one_name_are_told(run, tmp_path, monkeypatch):
     family = models.FAMILIES["mlp"]
     monkeypatch.setitem(models.FAMILIES, "mlp", (*family, family[0]))
-    code, _, err = run(*DIGITS, "--only", "mlp", "--out", tmp_path)
+    code, _, err = run(*SMOKE, "--only", "mlp", "--out", tmp_path)
     assert (code, err.count("\n")) == (2, 1)
     assert "the name 'mlp_e1' is there twice" in err
 
@@ -437,7 +424,7 @@ def test_a_notebook_that_is_none_is_named_and_no_page_of_it_published(
     (here / "mine.ipynb").write_bytes(content)
     monkeypatch.setattr(plan, "NOTEBOOKS", here)
     before = contents(here)
-    code, out, err = run(*DIGITS, "--out", tmp_path / "out")
+    code, out, err = run(*SMOKE, "--out", tmp_path / "out")
     assert code == expected
     assert message in re.sub(r"[\s│]+", " ", out + err)
     assert "mine" in out + err
@@ -454,7 +441,7 @@ def test_outputs_of_another_time_are_not_published(run, tmp_path, monkeypatch):
     made.cells[1].execution_count = 77
     nbformat.write(made, tmp_path / "mine.ipynb")
     monkeypatch.setattr(plan, "NOTEBOOKS", tmp_path)
-    code, out, err = run(*DIGITS, "--out", tmp_path / "out")
+    code, out, err = run(*SMOKE, "--out", tmp_path / "out")
     assert code == 0, out + err
     page = (tmp_path / "out" / "site" / "mine.html").read_text()
     assert "of yesterday" not in page
@@ -464,7 +451,7 @@ def test_outputs_of_another_time_are_not_published(run, tmp_path, monkeypatch):
 def built(tmp_path_factory):
     """A folder with one finished run of a family that has one model."""
     out = tmp_path_factory.mktemp("built")
-    digits = data.load("digits")
+    digits = data.load()
     spec = study.specify((SMALL,), digits, profile="smoke")[0]
     (result,) = schedule.train_runs([spec], digits, out)
     assert result.status == "trained", result.message
@@ -533,7 +520,7 @@ def test_a_record_that_cannot_be_used_is_named_and_trained_again(
     RECORDS[name](folder)
     monkeypatch.setitem(models.FAMILIES, "mlp", (SMALL,))
     before = contents(out)
-    code, said, err = run(*DIGITS, "--only", "mlp", "--dry-run", "--out", out)
+    code, said, err = run(*SMOKE, "--only", "mlp", "--dry-run", "--out", out)
     assert code == 0, said + err
     assert "small, seed 0" in said
     assert "train (its record cannot be used)" in said
@@ -547,7 +534,7 @@ def test_a_loss_that_is_not_a_number_fails_the_run_and_its_page(
 ):
     recipe = replace(SMALL.recipe, optimizer=adam(1e30))
     monkeypatch.setitem(models.FAMILIES, "mlp", (replace(SMALL, recipe=recipe),))
-    code, out, err = run(*DIGITS, "--only", "mlp", "--out", tmp_path)
+    code, out, err = run(*SMOKE, "--only", "mlp", "--out", tmp_path)
     assert code == 1
     assert "small, seed 0: " in out
     assert "finite number; try a smaller learning rate" in out
@@ -565,7 +552,7 @@ def test_a_run_that_fails_under_fresh_is_not_hidden_by_its_old_record(
     monkeypatch.setitem(models.FAMILIES, "mlp", (SMALL,))
     monkeypatch.setattr(schedule, "train_runs", fail)
     out = shutil.copytree(built, tmp_path / "out")
-    code, said, err = run(*DIGITS, "--only", "mlp", "--fresh", "--out", out)
+    code, said, err = run(*SMOKE, "--only", "mlp", "--fresh", "--out", out)
     assert code == 1, said + err
     assert "its worker died [/x]" in re.sub(r"[\s│]+", " ", said)
     page = (out / "site" / "failed" / "mlp.html").read_text()
@@ -581,7 +568,7 @@ def test_a_file_where_a_folder_must_be_is_one_line(name, run, tmp_path, monkeypa
     monkeypatch.setitem(models.FAMILIES, "mlp", (SMALL,))
     (tmp_path / name).write_text("mine")
     page = "mlp" if name == "runs" else "data"
-    code, out, err = run(*DIGITS, "--only", page, "--out", tmp_path)
+    code, out, err = run(*SMOKE, "--only", page, "--out", tmp_path)
     assert code == 1
     assert "cannot write" in err
     assert "Traceback" not in out + err
@@ -598,7 +585,7 @@ def test_another_program_is_no_scheduler(run, tmp_path):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"tcp://127.0.0.1:{server.server_address[1]}"
         arguments = ("--only", "mlp", "--scheduler", address, "--out", tmp_path)
-        code, out, err = run(*DIGITS, *arguments)
+        code, out, err = run(*SMOKE, *arguments)
         server.shutdown()
     assert code == 2
     assert "expected a Dask scheduler to answer there" in err

@@ -29,7 +29,7 @@ WIDTHS = {"phone": 390, "tablet": 820, "desktop": 1440}
 def site(tmp_path_factory):
     """A smoke build of all notebooks; then `mlp` is stopped at its time limit."""
     out = tmp_path_factory.mktemp("site")
-    build = ("--dataset", "digits", "--profile", "smoke", "--out", out)
+    build = ("--profile", "smoke", "--out", out)
     done = run_command(*build, "--seeds", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     late = run_command(*build, "--only", "mlp", "--timeout", "1")
@@ -254,7 +254,7 @@ def prepared(folder, name, out, **parameters):
     path = folder / f"{name}.ipynb"
     notebook = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
     cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", ()))
-    for key, value in {"dataset": "digits", "out": str(out), **parameters}.items():
+    for key, value in {"out": str(out), **parameters}.items():
         line = rf"^{key} = .*$"
         cell.source = re.sub(line, f"{key} = {value!r}", cell.source, flags=re.M)
     nbformat.write(notebook, path)

@@ -5,7 +5,6 @@ import re
 import resource
 import shutil
 import time
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import nbformat
@@ -20,7 +19,7 @@ from mnistlab.result import RESULT_MIME
 from mnistlab.runs import Run
 from mnistlab.study import StudyError
 
-SMOKE = ("--dataset", "digits", "--profile", "smoke")
+SMOKE = ("--profile", "smoke")
 
 
 class Page(HTMLParser):
@@ -84,7 +83,7 @@ def test_the_summary_names_runs_and_notebooks(built):
     out, _ = built
     summary = json.loads((out / "summary.json").read_text())
     assert summary["exit_code"] == 0
-    assert summary["dataset"]["name"] == "digits"
+    assert summary["dataset"]["name"] == "mnist"
     assert {run["status"] for run in summary["runs"]} == {"trained"}
     assert {run["model"] for run in summary["runs"]} == {"mlp_e1", "mlp_e2", "mlp_e3"}
     for run in summary["runs"]:
@@ -192,7 +191,7 @@ def test_a_dry_run_says_what_would_be_done_and_why_and_writes_nothing(tmp_path):
 def test_a_notebook_kernel_trains_the_same_bits_as_run_all(built, tmp_path):
     """mlp.ipynb opened and run from top to bottom, with no run_all.py before it."""
     out, _ = built
-    parameters = {"dataset": "digits", "profile": "smoke", "out": str(tmp_path / "own")}
+    parameters = {"profile": "smoke", "out": str(tmp_path / "own")}
     done = execute(
         ROOT / "notebooks" / "mlp.ipynb",
         tmp_path / "mlp.ipynb",
@@ -215,7 +214,7 @@ def test_a_notebook_kernel_trains_the_same_bits_as_run_all(built, tmp_path):
 
 def test_bad_use_in_a_shell_is_one_line_and_exit_code_2(tmp_path):
     """All that may be wrong is in test_bad_input.py."""
-    done = run_command("--dataset", "digits", "--only", "conv22", "--out", tmp_path)
+    done = run_command("--only", "conv22", "--out", tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("run_all.py: --only: expected one of")
     assert done.stderr.count("\n") == 1
@@ -235,15 +234,14 @@ def test_help_answers_within_a_second():
 def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path, monkeypatch):
     folder, out = tmp_path / "notebooks", tmp_path / "out"
     folder.mkdir()
-    source = data.resolve("digits")
     path = folder / "page.ipynb"
 
     def publish(*sources):
         nbformat.write(notebook_of(*sources), path)
         page = plan.Page("page", path, {}, ())
         monkeypatch.setattr(build, "default_parameters", lambda path: {})
-        done = build.publish_page(page, out, ["page"], source, timeout=60)
-        index.write_site([done], out, ["page"], data.load("digits"))
+        done = build.publish_page(page, out, ["page"], timeout=60)
+        index.write_site([done], out, ["page"], data.load())
         return done.status
 
     assert publish("1", DECLARE) == "published"
@@ -296,7 +294,7 @@ def test_what_records_and_folders_are_called_is_escaped_on_every_page(built, tmp
     """The data set's name is its folder's; a record may come from anyone."""
     folder = tmp_path / HOSTILE
     folder.mkdir()
-    digits = data.load("digits")
+    digits = data.load()
     np.savez(
         folder / "mnist.npz",
         x_train=digits.x_train, y_train=digits.y_train,
@@ -331,21 +329,19 @@ def test_the_index_escapes_what_a_notebook_declares(tmp_path, monkeypatch):
     nbformat.write(notebook_of(script), folder / "page.ipynb")
     monkeypatch.setattr(build, "default_parameters", lambda path: {})
     page = plan.Page("page", folder / "page.ipynb", {}, ())
-    done = build.publish_page(page, out, ["page"], data.resolve("digits"), timeout=60)
-    noted = replace(data.load("digits"), notice="<b>notice</b>")
-    index.write_site([done], out, ["page"], noted)
+    done = build.publish_page(page, out, ["page"], timeout=60)
+    index.write_site([done], out, ["page"], data.load())
     for name in ("index", "page"):
         assert "<script>alert(1)" not in (out / "site" / f"{name}.html").read_text()
-    assert "<b>notice" not in (out / "site" / "index.html").read_text()
 
 
 def test_a_run_that_is_missing_fails_its_family_page_and_is_named(tmp_path):
     """As after a failed training: the page says which, compare goes on."""
-    dataset = data.load("digits")
-    options = {"profile": "smoke", "dataset": "digits"}
+    dataset = data.load()
+    options = {"profile": "smoke"}
     pages = plan.pages(["mlp", "compare"], options, {}, dataset)
     ended, ended_by = build.publish_pages(
-        pages, tmp_path, data.resolve("digits"),
+        pages, tmp_path,
         names=["mlp", "compare"], workers=2, timeout=120,
     )  # fmt: skip
     assert ended_by is None
@@ -361,8 +357,8 @@ def test_a_run_that_fails_under_fresh_is_not_shown_as_it_was_before(built, tmp_p
     """Its record of before is there; neither its page nor those of all runs use it."""
     out = tmp_path / "out"
     shutil.copytree(built[0], out)
-    dataset = data.load("digits")
-    options = {"profile": "smoke", "dataset": "digits"}
+    dataset = data.load()
+    options = {"profile": "smoke"}
     pages = plan.pages(["mlp", "compare"], options, {}, dataset)
     specs = pages[0].specs
     before = (out / "notebooks" / "compare.ipynb").read_bytes()
@@ -372,7 +368,7 @@ def test_a_run_that_fails_under_fresh_is_not_shown_as_it_was_before(built, tmp_p
             ended(spec, "" if number else "no memory")
 
     ended, _ = build.publish_pages(
-        pages, out, data.resolve("digits"), names=["mlp", "compare"], workers=2,
+        pages, out, names=["mlp", "compare"], workers=2,
         timeout=120, fresh=True, missing=specs, train=train,
     )  # fmt: skip
     assert [done.status for done in ended] == ["failed", "failed"]
@@ -388,7 +384,7 @@ def test_what_a_page_is_made_of_decides_whether_it_is_executed_again(tmp_path):
     shutil.copy(source, path)
 
     def parts():
-        page = plan.Page("data", path, {"dataset": "digits"}, ())
+        page = plan.Page("data", path, {"dataset": "mnist"}, ())
         return plan.page_key_parts(page, tmp_path)
 
     before = parts()

@@ -204,7 +204,7 @@ def test_without_a_worker_of_the_same_code_nothing_is_trained(digits, tmp_path):
     edited = foreign_package(tmp_path / "edited", edit_train)
     with cluster(tmp_path, workers=0, edited=edited) as address:
         done = run_command(
-            "--dataset", "digits", "--profile", "smoke", "--only", "mlp",
+            "--profile", "smoke", "--only", "mlp",
             "--scheduler", address, "--out", tmp_path / "out",
         )  # fmt: skip
     assert done.returncode == 2
@@ -242,7 +242,7 @@ def test_a_scheduler_that_dies_is_one_line_and_what_was_trained_is_kept(tmp_path
         )
         threading.Thread(target=kill_it, args=(scheduler,), daemon=True).start()
         done = run_command(
-            "--dataset", "digits", "--profile", "smoke", "--only", "mlp",
+            "--profile", "smoke", "--only", "mlp",
             "-p", "epochs=300", "--scheduler", address, "--out", out,
         )  # fmt: skip
     assert done.returncode == 1

@@ -94,11 +94,11 @@ def test_doubtful_labels_are_marked_on_mnist_only(tmp_path):
     assert not any(m.doubtful for m in comparison.mistakes([fashion], LABELS))
 
 
-def test_the_doubtful_labels_are_those_that_mnist_has(mnist):
-    assert mnist.fingerprint == MNIST_FINGERPRINT
+def test_the_doubtful_labels_are_those_that_mnist_has(digits):
+    assert digits.fingerprint == MNIST_FINGERPRINT
     assert len(comparison.DOUBTFUL) == 15
     for index, (given, _) in comparison.DOUBTFUL.items():
-        assert mnist.y_test[index] == given
+        assert digits.y_test[index] == given
 
 
 def test_agreement_counts_equal_answers(three):
@@ -353,17 +353,17 @@ def test_evidence_is_kept_small_and_read_as_it_was(three, tmp_path):
             evidence.keep(Run(record | {"commit": commit}, run.folder), tmp_path)
 
 
-def test_the_committed_evidence_can_be_judged_without_mnist(mnist):
-    gathered = study.load_runs(dataset="digits", profile="smoke")
-    np.testing.assert_array_equal(gathered.labels, mnist.y_test)
+def test_the_committed_evidence_can_be_judged_without_mnist(digits):
+    gathered = study.load_runs(profile="smoke")
+    np.testing.assert_array_equal(gathered.labels, digits.y_test)
     assert gathered.full
     for run in gathered.evidence:
         right = comparison.answers(run, gathered.labels).mean()
         assert right == pytest.approx(run.record["test"]["accuracy"], abs=1e-9)
 
 
-def test_wanted_evidence_has_what_every_rule_and_model_needs(mnist):
-    wanted = evidence.wanted(mnist)
+def test_wanted_evidence_has_what_every_rule_and_model_needs(digits):
+    wanted = evidence.wanted(digits)
     whole = {
         (spec.task.experiment.name, spec.task.seed): line
         for spec, line in wanted.items()

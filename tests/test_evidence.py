@@ -57,7 +57,7 @@ def test_a_committed_key_is_that_of_the_experiment_with_its_name():
 def test_the_readme_has_the_tables_that_the_evidence_makes():
     """`make tables` writes them."""
     text = (ROOT / "README.md").read_text()
-    gathered = study.load_runs(dataset="digits")
+    gathered = study.load_runs()
     table = summary.models_table(gathered.full)
     assert table in text
     assert summary.conclusions_table(gathered) in text
@@ -70,7 +70,7 @@ def test_the_readme_has_the_tables_that_the_evidence_makes():
 
 def test_the_findings_have_the_epochs_of_the_evidence():
     text = (ROOT / "docs/findings.md").read_text()
-    gathered = study.load_runs(dataset="digits")
+    gathered = study.load_runs()
     assert summary.rules_table(gathered.evidence) in text
     assert summary.inputs_table(gathered.evidence) in text
     table = summary.epochs_table(gathered.full)
@@ -80,8 +80,8 @@ def test_the_findings_have_the_epochs_of_the_evidence():
     assert said[3:6] == ["1, 2, 3, 4, 5", "2019", "97.7, 98.9, 98.9, 99.0, 99.0"]
 
 
-def test_the_coverage_in_results_is_that_of_its_runs(mnist):
-    table = summary.coverage_table(list(evidence.wanted(mnist)), study.evidence())
+def test_the_coverage_in_results_is_that_of_its_runs(digits):
+    table = summary.coverage_table(list(evidence.wanted(digits)), study.evidence())
     assert table in (ROOT / "results/README.md").read_text()
 
 

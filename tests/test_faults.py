@@ -18,10 +18,8 @@ from conftest import ROOT, run_command
 
 from mnistlab import store, study, train
 
-# All three have dropout. On digits an epoch takes a few hundredths of a second.
+# All three have dropout. An epoch takes a few hundredths of a second.
 BUILD = (
-    "--dataset",
-    "digits",
     "--profile",
     "smoke",
     "--only",

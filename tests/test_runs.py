@@ -305,7 +305,7 @@ def test_a_record_holds_what_the_contract_lists(written, finished):
     assert saved == run.record
     assert set(saved) >= CONTRACT
     assert saved["key"] == runs.run_key(spec)
-    assert saved["dataset"] == {"name": "digits", "fingerprint": spec.fingerprint}
+    assert saved["dataset"] == {"name": "mnist", "fingerprint": spec.fingerprint}
     assert saved["history"] == finished.history
     assert set(saved["history"][0]) == {
         "epoch", "loss", "cross_entropy", "accuracy", "val_loss", "val_cross_entropy",

@@ -6,11 +6,22 @@ import time
 from dataclasses import replace
 
 import dask
+import numpy as np
 import psutil
 import pytest
-from conftest import TINY, make_spec
+from conftest import EXPERIMENTS, TINY, make_spec
 
-from mnistlab import models, schedule, store, study, train
+from mnistlab import (
+    environment,
+    models,
+    plots,
+    runs,
+    schedule,
+    store,
+    study,
+    tables,
+    train,
+)
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import adam, dense
 
@@ -109,7 +120,7 @@ def test_the_longest_run_is_first(by_one_worker, digits):
 
 
 def test_study_trains_what_is_missing_once(digits, tmp_path, capsys):
-    how = dict(dataset="digits", profile="smoke", train_size=64, out=tmp_path)
+    how = dict(profile="smoke", train_size=64, out=tmp_path)
     first = study.study([TINY], **how)
     assert [run.status for run in first] == ["trained"]
     assert "tiny, seed 0: trained" in capsys.readouterr().out
@@ -119,7 +130,7 @@ def test_study_trains_what_is_missing_once(digits, tmp_path, capsys):
 
 
 def test_study_names_the_runs_that_failed(tmp_path, capsys):
-    how = dict(dataset="digits", profile="smoke", out=tmp_path)
+    how = dict(profile="smoke", out=tmp_path)
     with pytest.raises(study.StudyError, match="1 of 1 runs failed: explodes, seed 0"):
         study.study([EXPLODES], **how)
 
@@ -127,7 +138,7 @@ def test_study_names_the_runs_that_failed(tmp_path, capsys):
 def test_where_training_is_not_allowed_a_missing_run_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("MNISTLAB_TRAIN", "never")
     with pytest.raises(study.StudyError, match="tiny, seed 0"):
-        study.study([TINY], dataset="digits", profile="smoke", out=tmp_path)
+        study.study([TINY], profile="smoke", out=tmp_path)
 
 
 WRONG = {
@@ -141,14 +152,14 @@ WRONG = {
     "negative seed": (dict(seeds=[-1]), "seeds: expected a whole number of at least 0"),
     "epochs": (dict(epochs=0), "epochs: expected a whole number of at least 1, got 0"),
     "half an epoch": (dict(epochs=0.5), "epochs: expected a whole number"),
-    "train_size": (dict(train_size=10**6), "digits has 1,437 training images"),
+    "train_size": (dict(train_size=10**6), "mnist has 60,000 training images"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_parameter_gets_a_sentence(name, tmp_path):
     arguments, message = WRONG[name]
-    arguments = {"family": "mlp", "dataset": "digits", "out": tmp_path} | arguments
+    arguments = {"family": "mlp", "out": tmp_path} | arguments
     with pytest.raises(study.StudyError, match=message):
         study.study(**arguments)
 
@@ -166,20 +177,77 @@ def test_a_backend_that_is_not_installed_gets_a_sentence(digits, monkeypatch):
         study.specify("mlp", digits)
 
 
-def test_profiles_resolve_to_numbers(digits, mnist):
-    def sizes(dataset, **how):
-        task = study.specify("conv2", dataset, **how)[0].task
+def test_profiles_resolve_to_numbers(digits):
+    def sizes(images, **how):
+        task = study.specify("conv2", images, **how)[0].task
         return task.train_size, task.test_size, task.epochs
 
-    assert sizes(mnist, profile="smoke") == (512, 256, 1)
-    assert sizes(mnist, profile="quick") == (4_096, 1_000, 2)
-    assert sizes(mnist, profile="full") == (60_000, 10_000, 5)
-    assert sizes(digits, profile="quick") == (1_437, 360, 2)
-    assert sizes(mnist, profile="quick", epochs=7, train_size=99) == (99, 1_000, 7)
+    assert sizes(digits, profile="smoke") == (512, 256, 1)
+    assert sizes(digits, profile="quick") == (4_096, 1_000, 2)
+    assert sizes(digits) == sizes(digits, profile="full") == (60_000, 10_000, 5)
+    few = replace(digits, x_train=digits.x_train[:999], x_test=digits.x_test[:99])
+    assert sizes(few, profile="quick") == (999, 99, 2)
+    assert sizes(digits, profile="quick", epochs=7, train_size=99) == (99, 1_000, 7)
+
+
+def test_by_default_the_committed_seeds_are_wanted_and_found(digits, tmp_path):
+    specs = study.specify("mlp", digits)
+    assert {spec.task.seed for spec in specs} >= set(range(5))
+    assert all(study.find_run(tmp_path, spec).status == "evidence" for spec in specs)
+    assert [s.task.seed for s in study.specify("mlp", digits, seeds=[7])] == [7] * 3
+    short = study.specify("mlp", digits, profile="quick")
+    assert [spec.task.seed for spec in short] == [0] * 3
+    mine = replace(models.mlp.mlp_e1, name="mine", layers=(dense(8),))
+    assert [spec.task.seed for spec in study.specify([mine], digits)] == [0]
+
+
+def test_a_committed_run_counts_whatever_the_versions_and_is_said_to(
+    digits, tmp_path, monkeypatch
+):
+    (spec,) = study.specify([models.mlp.mlp_e1], digits, seeds=[0])
+    kept = study.find_run(tmp_path, spec)
+    assert runs.other_versions([kept]) == ""
+    nines = lambda names: dict.fromkeys(names, "9")  # noqa: E731
+    monkeypatch.setattr(runs, "package_versions", nines)
+    assert store.find_run(study.EVIDENCE, spec) is None, "its key is another one now"
+    assert study.find_run(tmp_path, spec).record["key"] == kept.record["key"]
+    keras = kept.record["key_parts"]["versions"]["keras"]
+    said = runs.other_versions([kept])
+    assert f"mlp_e1: trained with keras {keras}; 9 is installed" in said
+    assert f"keras {keras}; 9 is installed" in tables.scores([kept]).caption
+    edited = dict.fromkeys(environment.KEYED_MODULES, "0")
+    monkeypatch.setattr(runs, "code_digest", lambda: edited)
+    assert study.find_run(tmp_path, spec) is None, "other training code is another run"
+
+
+def test_a_model_of_2019_without_committed_runs_is_not_trained_unasked(
+    digits, monkeypatch
+):
+    monkeypatch.setattr(study, "committed_runs", lambda name: ())
+    b71 = EXPERIMENTS["conv7_b71"]
+    mine = replace(b71, name="conv7_mine")
+    names = [s.task.experiment.name for s in study.specify([b71, mine], digits)]
+    assert names == ["conv7_mine"]
+    assert len(study.specify([b71], digits, seeds=[0])) == 1
+    assert len(study.specify([b71], digits, profile="quick")) == 1
+    text = plots.learning_curve(b71, []).texts[0].get_text()
+    assert "run_all.py --only conv7 --seeds 1 trains it" in text
+
+
+def test_what_a_training_may_take_is_told_from_the_committed_times(digits):
+    specs = study.specify("mlp", digits, seeds=[50])
+    seconds = study.expected_seconds(specs)
+    by_hand = 0.0
+    for experiment in models.mlp.FAMILY:
+        kept = study.committed_runs(experiment.name)
+        by_hand += float(np.mean([run.record["cpu_seconds"] for run in kept]))
+    assert seconds == pytest.approx(by_hand, rel=0.5)
+    quick = study.specify("mlp", digits, profile="quick")
+    assert study.expected_seconds(quick) < seconds / 50
 
 
 def test_load_runs_gathers_and_names_the_gaps(digits, tmp_path):
-    gathered = study.load_runs(dataset="digits", profile="smoke", out=tmp_path)
+    gathered = study.load_runs(profile="smoke", out=tmp_path)
     assert gathered.runs == []
     assert len(gathered.missing) == sum(map(len, models.FAMILIES.values()))
 

@@ -44,7 +44,7 @@ from mnistlab import data, train
 train.prepare_backend()
 sys.path.insert(0, "tests")
 from conftest import make_task
-d = data.load("digits")
+d = data.load()
 arrays = train.Arrays(d.x_train, d.y_train, d.x_test, d.y_test)
 task = make_task()
 state = open(sys.argv[1], "rb").read()
