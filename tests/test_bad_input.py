@@ -236,7 +236,7 @@ OPTIONS = {
 @pytest.fixture
 def run(tmp_path, monkeypatch, capfd):
     """Call the command in this process, as a user would in a shell."""
-    data.read.cache_clear()
+    data._read.cache_clear()
     plan.default_parameters.cache_clear()
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 

@@ -115,8 +115,13 @@ def test_the_first_digit_is_titled_with_its_label(digits):
 
 def test_the_grid_shows_the_first_digits_with_their_labels(digits):
     figure = plots.digit_grid(digits.x_train, digits.y_train, rows=2, columns=3)
-    titles = [int(ax.get_title()) for ax in figure.axes]
-    assert titles == digits.y_train[:6].tolist()
+    (ax,) = figure.axes
+    assert [int(text.get_text()) for text in ax.texts] == digits.y_train[:6].tolist()
+    shown = np.asarray(ax.images[0].get_array())
+    for text, image in zip(ax.texts, digits.x_train, strict=False):
+        x, y = text.get_position()  # above the middle of its image
+        left, top = int(x) - 14, int(y) + 1
+        np.testing.assert_array_equal(shown[top : top + 28, left : left + 28], image)
 
 
 def test_the_confusion_matrix_counts_errors_only(real_runs, digits):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mnistlab.comparison import mistakes
 from mnistlab.models.layers import divide_by_255, l2_normalize
-from mnistlab.plots.look import describe, figure_of, nothing, panel
+from mnistlab.plots.look import describe, figure_of, nothing, panel, titled_mosaic
 from mnistlab.runs import Run
 from mnistlab.train import normalized
 
@@ -28,14 +28,10 @@ def digit_grid(
     images: np.ndarray, labels: np.ndarray, *, rows: int = 4, columns: int = 10
 ) -> Figure:
     """Draw the first images (n, 28, 28) with their labels (n,) above them."""
-    figure, axes = plt.subplots(rows, columns, figsize=(columns, rows * 1.25))
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, image, label in zip(axes.flat, images, labels, strict=False):
-        ax.imshow(image, cmap="gray_r", vmin=0, vmax=255)
-        ax.set_title(int(label), fontsize=9)
+    count = rows * columns
+    titles = [str(label) for label in labels[:count]]
+    figure = titled_mosaic(images[:count], titles, columns, margin=9, size=0.9)
     figure.suptitle("The first training images and their labels")
-    figure.tight_layout()
     first = ", ".join(str(label) for label in labels[:10])
     describe(
         figure,
@@ -122,22 +118,20 @@ def error_gallery(
         why = "No run got any test image wrong." if runs else "There are no runs yet."
         return figure_of(nothing(None, why))
     shown = found[: rows * columns]
-    rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(1.5 * columns, 1.95 * rows + 0.6), squeeze=False
+    titles = [
+        f"{mistake.given}{'*' if mistake.doubtful else ''} → {mistake.predicted}\n"
+        f"{100 * mistake.confidence:.1f} % sure\n"
+        f"wrong in {mistake.wrong} of {mistake.of}"
+        for mistake in shown
+    ]
+    figure = titled_mosaic(
+        x_test[[mistake.index for mistake in shown]],
+        titles,
+        columns,
+        margin=13,
+        size=1.35,
+        colours=["#a03000" if mistake.doubtful else "black" for mistake in shown],
     )
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, mistake in zip(axes.flat, shown, strict=False):
-        ax.imshow(x_test[mistake.index], cmap="gray_r", vmin=0, vmax=255)
-        star = "*" if mistake.doubtful else ""
-        ax.set_title(
-            f"{mistake.given}{star} → {mistake.predicted}\n"
-            f"{100 * mistake.confidence:.1f} % sure\n"
-            f"wrong in {mistake.wrong} of {mistake.of}",
-            fontsize=8,
-            color="#a03000" if mistake.doubtful else "black",
-        )
     doubtful = sum(mistake.doubtful for mistake in shown)
     note = f"; * marks a doubtful label ({doubtful} of them)" if doubtful else ""
     figure.suptitle(
@@ -145,7 +139,6 @@ def error_gallery(
         f"wrong{note}",
         fontsize=11,
     )
-    figure.tight_layout()
     first = shown[0]
     describe(
         figure,

@@ -1,8 +1,10 @@
 """What all figures share: a model's colour, a family's marker, alternative texts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -103,3 +105,61 @@ def describe_figures() -> None:
         return image, {**size, "alt": alt_text(figure)}
 
     formatters.formatters["image/png"].for_type(Figure, png)
+
+
+def mosaic(images: np.ndarray, columns: int, margin: int = 0) -> np.ndarray:
+    """Images (height, width, n) side by side in one, with gaps of not-a-number.
+
+    One picture of many is drawn far sooner than many axes with one each. `margin` is
+    room above each image, in pixels, for its title.
+    """
+    height, width, count = images.shape
+    rows = -(-count // columns)
+    gap = max(1, width // 8)
+    tiles = np.full((rows * columns, margin + height + gap, width + gap), np.nan)
+    tiles[:count, margin : margin + height, :width] = images.transpose(2, 0, 1)
+    tiles = tiles.reshape(rows, columns, margin + height + gap, width + gap)
+    joined = tiles.transpose(0, 2, 1, 3).reshape(rows * (margin + height + gap), -1)
+    return joined[:-gap, :-gap]
+
+
+def titled_mosaic(
+    images: np.ndarray,
+    titles: Sequence[str],
+    columns: int,
+    *,
+    margin: int,
+    size: float,
+    colours: Sequence[str] = (),
+) -> Figure:
+    """Draw images uint8 (n, height, width) in rows, each under its title.
+
+    Args:
+        images: black on white where they are high.
+        titles: one for each.
+        columns: how many in a row.
+        margin: room for a title, in pixels of the images.
+        size: inches of an image's width.
+        colours: of the titles; black by default.
+    """
+    count, height, width = images.shape
+    gap, rows = max(1, width // 8), -(-count // columns)
+    inches = size * columns, size * rows * (margin + height + gap) / (width + gap)
+    figure, ax = plt.subplots(
+        figsize=(inches[0], inches[1] + 0.5), layout="constrained"
+    )
+    joined = mosaic(images.transpose(1, 2, 0), columns, margin)
+    ax.imshow(joined, cmap="gray_r", vmin=0, vmax=255)
+    ax.set_axis_off()
+    for i, title in enumerate(titles):
+        row, column = divmod(i, columns)
+        ax.text(
+            column * (width + gap) + width / 2,
+            row * (margin + height + gap) + margin - 1,
+            title,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color=colours[i] if colours else "black",
+        )
+    return figure

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mnistlab.forward import activations
 from mnistlab.models.experiment import IMAGE_SIDE, Experiment
 from mnistlab.plots.curves import awaited, has_runs, runs_of
-from mnistlab.plots.look import describe, figure_of, nothing
+from mnistlab.plots.look import describe, figure_of, mosaic, nothing
 from mnistlab.runs import Run
 
 VIOLINS = ("#3b6fd1", "#d1493b", "#e8c233")  # 2019's blue, red, yellow
@@ -55,21 +55,6 @@ def weight_violins(experiment: Experiment, runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _mosaic(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images (height, width, n) side by side in one, with gaps of not-a-number.
-
-    One picture of many is drawn far sooner than many axes with one each.
-    """
-    height, width, count = images.shape
-    rows = math.ceil(count / columns)
-    gap = max(1, width // 8)
-    tiles = np.full((rows * columns, height + gap, width + gap), np.nan)
-    tiles[:count, :height, :width] = images.transpose(2, 0, 1)
-    tiles = tiles.reshape(rows, columns, height + gap, width + gap)
-    joined = tiles.transpose(0, 2, 1, 3).reshape(rows * (height + gap), -1)
-    return joined[:-gap, :-gap]
-
-
 def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
     """Draw the first kernel of each model, from its record: at most 32 filters.
 
@@ -97,7 +82,7 @@ def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
         height, width, total = kernel.shape
         shown = kernel[..., : 2 * columns]
         limit = np.abs(kernel).max() or 1.0
-        ax.imshow(_mosaic(shown, columns), cmap="RdBu_r", vmin=-limit, vmax=limit)
+        ax.imshow(mosaic(shown, columns), cmap="RdBu_r", vmin=-limit, vmax=limit)
         ax.set_axis_off()
         all_of = math.prod(_kernel_shape(run)) // (height * width)
         kept = f"{shown.shape[2]} of {all_of}" if all_of > shown.shape[2] else all_of
@@ -176,7 +161,7 @@ def feature_maps(
         strongest = np.argsort(maps.sum(axis=(0, 1)))[::-1][:columns]
         shown = np.full((*maps.shape[:2], columns), np.nan)
         shown[..., : len(strongest)] = maps[..., strongest]
-        ax.imshow(_mosaic(shown, columns), cmap=colours, vmin=0, vmax=maps.max() or 1)
+        ax.imshow(mosaic(shown, columns), cmap=colours, vmin=0, vmax=maps.max() or 1)
         ax.set_axis_off()
         ax.text(
             -0.01, 0.5, text, ha="right", va="center", fontsize=7,
