@@ -17,6 +17,7 @@ from mnistlab.data import Dataset
 from mnistlab.models.experiment import Experiment, build
 from mnistlab.models.recipes import recipe_a
 from mnistlab.runs import BATCHNORM, RunSpec
+from mnistlab.worker import prepare_backend
 
 
 def debiased(
@@ -46,6 +47,7 @@ def score_both(
         steps: how many batches it has been trained on.
         dataset: all of its test images are used.
     """
+    prepare_backend()
     model = build(experiment)
     images = train.normalized(dataset.x_test, experiment.recipe.normalization)
     images = images.reshape(-1, *model.input_shape[1:])

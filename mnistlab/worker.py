@@ -86,7 +86,8 @@ def _mute_native_stderr():
 
 
 @cache
-def _prepare_backend() -> None:
+def prepare_backend() -> None:
+    """Make this process train as every other does, and without chatter."""
     _keep_freed_memory()
     # A new model is traced anew; TensorFlow warns of that as if it were a mistake.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -121,7 +122,7 @@ def train_epoch(
             state = _kept.get((task, fingerprint, epoch - 1))
             if state is None:
                 raise StateNeeded(f"epoch {epoch} of {task.experiment.name}")
-        _prepare_backend()
+        prepare_backend()
         if state is None:
             state = train.initial_state(task)
         result = train.train_epoch(task, _held[fingerprint], state)

@@ -188,6 +188,7 @@ def fake(
             if layer.startswith(("conv", "dense", "output"))
         ],
         "key": f"{name}{seed}{backend}",
+        "key_parts": {"versions": {}},
         "weights_sha256": 64 * "0",
     }
     folder = Path("runs") / name / record["key"][:16]

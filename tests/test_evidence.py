@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -139,6 +140,30 @@ def test_a_whole_run_trained_again_is_compared_at_its_end(trained, digits, capsy
     other = changed(run, ("history", -1, "weights_sha256"), "0" * 64)
     assert evidence.verify_runs([(spec, other)], digits), "the first epoch is as it was"
     assert not evidence.verify_runs([(spec, other)], digits, epochs=None)
+
+
+def test_a_record_that_does_not_name_its_processor_is_of_another_machine(
+    trained, digits, capsys
+):
+    """EPYC is several processors: other bits there are no fault of the record."""
+    spec, run = trained
+    unnamed = changed(run, ("history", 0, "weights_sha256"), "0" * 64)
+    del unnamed.record["environment"]["processor_model"]
+    assert evidence.verify_runs([(spec, unnamed)], digits)
+    assert "agrees: other processor or GPU" in capsys.readouterr().out
+
+
+def test_predictions_are_those_of_the_kept_weights(digits, capsys, tmp_path):
+    run = next(r for r in study.committed_runs("conv2_b21") if r.has_weights)
+    assert evidence.verify_weights([run], digits)
+    assert "agrees: from its weights, " in capsys.readouterr().out
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run.folder, damaged)
+    weights = run.weights()
+    weights["output/kernel"] = weights["output/kernel"][:, ::-1]
+    np.savez(damaged / "weights.npz", **weights)
+    assert not evidence.verify_weights([Run(run.record, damaged)], digits)
+    assert "DIFFERS: from its weights" in capsys.readouterr().out
 
 
 def test_the_cheapest_of_each_family_are_verified_first(digits):

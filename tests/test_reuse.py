@@ -197,8 +197,8 @@ def original(tmp_path_factory, digits):
     (copy / "pictures").mkdir()
     np.savez(
         copy / "pictures" / "mnist.npz",
-        x_train=digits.x_train, y_train=digits.y_train,
-        x_test=digits.x_test, y_test=digits.y_test,
+        x_train=digits.x_train[:999], y_train=digits.y_train[:999],
+        x_test=digits.x_test[:300], y_test=digits.y_test[:300],
     )  # fmt: skip
     done = command(copy)
     assert done.returncode == 0, done.stdout + done.stderr

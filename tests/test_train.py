@@ -166,9 +166,9 @@ def test_holdout_validates_on_the_last_twelfth_and_opens_the_test_set_once(
     assert result.outcome.test["cross_entropy"] != pytest.approx(loss, rel=1e-3)
     # What the held-out images are changes nothing that is learned.
     other = train.Arrays(
-        np.where(np.arange(1437)[:, None, None] >= 220, 0, arrays.x_train).astype(
-            np.uint8
-        ),
+        np.where(
+            np.arange(len(arrays.x_train))[:, None, None] >= 220, 0, arrays.x_train
+        ).astype(np.uint8),
         arrays.y_train,
         arrays.x_test,
         arrays.y_test,
@@ -254,10 +254,9 @@ def test_a_state_that_is_none_is_refused():
 
 
 @pytest.mark.parametrize(("name", "floor"), [("mlp_e1", 0.95), ("conv2_a2", 0.90)])
-def test_one_epoch_on_the_real_mnist_learns(keras, mnist, name, floor):
+def test_one_epoch_on_the_real_mnist_learns(keras, arrays, name, floor):
     experiment = next(e for e in ALL if e.name == name)
     task = train.Task(experiment, 0, 1, "replicate", 60_000, 10_000, "channels_last")
-    arrays = train.Arrays(mnist.x_train, mnist.y_train, mnist.x_test, mnist.y_test)
     result = run_through(task, arrays)
     assert result.outcome.test["accuracy"] >= floor
     train._inputs.cache_clear()

@@ -290,7 +290,9 @@ def page_key_parts(
         "runs": runs,
         "models": [shown, *(asdict(spec.task.experiment) for spec in page.specs)],
         "data": page.fingerprint,
-        "parameters": page.parameters,
+        # What the data are is in its own part; of their path only the name is shown.
+        "parameters": page.parameters
+        | {"dataset": Path(str(page.parameters.get("dataset"))).name},
         "versions": [platform.python_version(), package_versions(DISPLAY_PACKAGES)],
     }
     if page.specs:
