@@ -53,13 +53,15 @@ def bare_code(source: str) -> str:
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:
     """Versions of installed packages, without importing them."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
+    return {name: _version(name) for name in names}
+
+
+@cache
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def identity() -> dict[str, str]:

@@ -19,7 +19,7 @@ from mnistlab.judging import comparable
 from mnistlab.live import show
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
-from mnistlab.runs import Run, RunSpec, key_parts, run_key
+from mnistlab.runs import Run, RunSpec, key_parts
 from mnistlab.schedule import cost, longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
@@ -162,8 +162,13 @@ def committed_runs(name: str) -> tuple[Run, ...]:
     return tuple(sorted((run for run in found if run), key=lambda run: run.seed))
 
 
-def _without_versions(parts: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps({k: v for k, v in parts.items() if k != "versions"}))
+def _without(parts: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Key parts, as in JSON, but for some of them."""
+    return {name: part for name, part in parts.items() if name not in names}
+
+
+def _as_json(spec: RunSpec) -> dict[str, Any]:
+    return json.loads(json.dumps(key_parts(spec)))
 
 
 def committed(spec: RunSpec) -> Run | None:
@@ -171,23 +176,25 @@ def committed(spec: RunSpec) -> Run | None:
 
     Architecture, recipe, data, seed, protocol and training code must be the same.
     """
-    wanted, key = _without_versions(key_parts(spec)), run_key(spec)
+    wanted = _as_json(spec)
     found = [
         run
         for run in committed_runs(spec.task.experiment.name)
         if run.seed == spec.task.seed
-        and _without_versions(run.record["key_parts"]) == wanted
+        and _without(run.record["key_parts"], "versions")
+        == _without(wanted, "versions")
     ]
-    return min(found, key=lambda run: run.record["key"] != key, default=None)
+    return min(found, key=lambda run: run.record["key_parts"] != wanted, default=None)
 
 
 def _usual_seeds(spec: RunSpec) -> list[int]:
     """The seeds of the committed runs of a specification, or its own seed."""
     name = spec.task.experiment.name
+    wanted = _without(_as_json(spec), "versions", "seed")
     kept = [
         run.seed
         for run in committed_runs(name)
-        if committed(replace(spec, task=replace(spec.task, seed=run.seed)))
+        if _without(run.record["key_parts"], "versions", "seed") == wanted
     ]
     is_default = (
         spec.profile == "full"

@@ -157,9 +157,9 @@ def test_data_and_backend_change_the_key(digits, change):
 def test_each_library_version_changes_the_key(digits, monkeypatch, package):
     spec = make_spec(digits)
     before = runs.run_key(spec)
-    real = environment.version
+    real = environment._version
     monkeypatch.setattr(
-        environment, "version", lambda n: "0" if n == package else real(n)
+        environment, "_version", lambda n: "0" if n == package else real(n)
     )
     assert runs.run_key(spec) != before
 
