@@ -232,6 +232,9 @@ def test_a_model_of_2019_without_committed_runs_is_not_trained_unasked(
     assert len(study.specify([b71], digits, profile="quick")) == 1
     text = plots.learning_curve(b71, []).texts[0].get_text()
     assert "run_all.py --only conv7 --seeds 1 trains it" in text
+    monkeypatch.setattr(tables.board, "awaits_runs", lambda name: name == "conv7_b71")
+    said = tables.missing(study.Gathered([], [], [])).data
+    assert "No full run is committed yet** of conv7_b71;" in said
 
 
 def test_what_a_training_may_take_is_told_from_the_committed_times(digits):

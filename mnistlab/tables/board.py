@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from mnistlab import comparison
+from mnistlab import comparison, reported
 from mnistlab.claims import FAIR_PAIRS
 from mnistlab.judging import LEAST_SEEDS
 from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
-from mnistlab.study import Gathered
+from mnistlab.study import Gathered, awaits_runs
 from mnistlab.tables.architectures import dropout_rates, regularization
 from mnistlab.tables.base import (
     Table,
@@ -50,10 +50,18 @@ def scores(runs: Sequence[Run]) -> Table:
 
 def missing(gathered: Gathered) -> Markdown:
     """A sentence that names the runs this build does not have."""
-    if not gathered.missing:
-        return Markdown("Every model has its runs in this build.")
-    names = ", ".join(spec.title for spec in gathered.missing)
-    return Markdown(f"**Missing in this build** and not shown: {names}.")
+    sentences = []
+    if gathered.missing:
+        names = ", ".join(spec.title for spec in gathered.missing)
+        sentences.append(f"**Missing in this build** and not shown: {names}.")
+    there = {run.name for run in gathered.everything}
+    awaited = [n for n in reported.finals() if awaits_runs(n) and n not in there]
+    if awaited:
+        sentences.append(
+            f"**No full run is committed yet** of {', '.join(awaited)}; "
+            "`run_all.py --only FAMILY --seeds 1` trains those of a family, for hours."
+        )
+    return Markdown(" ".join(sentences) or "Every model has its runs in this build.")
 
 
 def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
