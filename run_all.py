@@ -152,7 +152,7 @@ def _run(
     missing = [item.spec for item in plans if item.reason]
     click.echo(f"Runs: {len(missing)} to train, {len(plans) - len(missing)} reused.")
     if missing:
-        click.echo(forecast(len(missing), expected_seconds(missing)))
+        click.echo(forecast(expected_seconds(missing)))
     ended = {}
 
     def train(report, has_ended):

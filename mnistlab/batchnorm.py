@@ -36,6 +36,15 @@ def debiased(
     return mean / (1 - left), (variance - left) / (1 - left)
 
 
+def predict_test_images(
+    model: Any, experiment: Experiment, dataset: Dataset
+) -> np.ndarray:
+    """What a Keras model makes of all test images: probabilities (n, 10)."""
+    images = train.normalized(dataset.x_test, experiment.recipe.normalization)
+    images = images.reshape(-1, *model.input_shape[1:])
+    return model.predict(images, batch_size=train.PREDICT_BATCH, verbose=0)
+
+
 def score_both(
     experiment: Experiment, weights: list[np.ndarray], steps: int, dataset: Dataset
 ) -> dict[str, Any]:
@@ -49,15 +58,10 @@ def score_both(
     """
     prepare_backend()
     model = build(experiment)
-    images = train.normalized(dataset.x_test, experiment.recipe.normalization)
-    images = images.reshape(-1, *model.input_shape[1:])
 
     def scores() -> dict[str, float]:
-        found = train.evaluate(
-            model.predict(images, batch_size=train.PREDICT_BATCH, verbose=0),
-            dataset.y_test,
-            penalty=0.0,
-        )
+        probabilities = predict_test_images(model, experiment, dataset)
+        found = train.evaluate(probabilities, dataset.y_test, penalty=0.0)
         return {name: found[name] for name in ("accuracy", "cross_entropy")}
 
     model.set_weights(weights)
@@ -92,7 +96,9 @@ def score_epoch(out: Path, spec: RunSpec, epoch: int, dataset: Dataset) -> None:
     steps = epoch * -(-task.train_size // batch_size)
     scored = score_both(task.experiment, weights, steps, dataset)
     path = folder / BATCHNORM
-    before = json.loads(path.read_text())["epochs"] if epoch > 1 else []
+    # After a kill between a checkpoint and its scores an epoch is lacking here: such a
+    # file does not count (`Run.batchnorm`), but ends no training.
+    before = json.loads(path.read_text())["epochs"] if path.exists() else []
     epochs = [*before[: epoch - 1], {"epoch": epoch, **scored}]
     text = json.dumps({"steps": steps, "epochs": epochs}, indent=1)
     store.write_atomically(path, text.encode())

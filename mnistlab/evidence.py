@@ -21,7 +21,7 @@ from typing import Any, TypeGuard
 import click
 import numpy as np
 
-from mnistlab import batchnorm, data, store, train
+from mnistlab import batchnorm, data, store
 from mnistlab.environment import PACKAGE, environment, same_machine
 from mnistlab.models import CONTROLS, FAMILIES
 from mnistlab.models.controls import (
@@ -276,9 +276,7 @@ def verify_weights(runs: Sequence[Run], dataset: data.Dataset) -> bool:
     for run in runs:
         model = build(run.experiment)
         model.set_weights(list(run.weights().values()))
-        images = train.normalized(dataset.x_test, run.experiment.recipe.normalization)
-        images = images.reshape(-1, *model.input_shape[1:])
-        found = model.predict(images, batch_size=train.PREDICT_BATCH, verbose=0)
+        found = batchnorm.predict_test_images(model, run.experiment, dataset)
         predicted = found.argmax(axis=1)
         other = int((predicted != run.predictions()[0]).sum())
         accuracy = float((predicted == dataset.y_test).mean())

@@ -34,13 +34,11 @@ POINT = 0.01  # of accuracy
 Runs = Mapping[str, Mapping[int, Run]]
 
 
-def seeds_interval(
-    values: Sequence[float], confidence: float = stats.CONFIDENCE
-) -> stats.Interval | None:
-    """Student's interval of the mean; None below three values, or all equal."""
+def seeds_interval(values: Sequence[float]) -> stats.Interval | None:
+    """Student's 95 % interval of the mean; None below three values, or all equal."""
     if len(values) < LEAST_SEEDS or stats.all_equal(values):
         return None
-    return stats.mean_interval(values, confidence)
+    return stats.mean_interval(values)
 
 
 @dataclass(frozen=True)

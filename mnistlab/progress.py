@@ -27,7 +27,7 @@ class Tally:
     @property
     def forecast(self) -> str:
         """What the training may take, in words, before its first epoch."""
-        return forecast(len(self.specs), self.expected)
+        return forecast(self.expected)
 
     def note(self, progress: Progress) -> None:
         """Take in one report."""
@@ -79,13 +79,13 @@ class Tally:
         return self.elapsed * left / done if done else None
 
 
-def forecast(count: int, seconds: float) -> str:
+def forecast(seconds: float) -> str:
     """How long trainings may take, and what would be shorter.
 
-    >>> forecast(3, 5400.0)
+    >>> forecast(5400.0)
     'About 1:30 h of one core; profile quick takes minutes, smoke seconds.'
     """
-    if not count or not seconds:
+    if not seconds:
         return ""
     text = f"About {duration(seconds)} of one core"
     if seconds < 300:

@@ -8,9 +8,18 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_spec, seeds
+from conftest import EXPERIMENTS, ROOT, make_spec, seeds
 
-from mnistlab import evidence, models, reported, schedule, store, study, summary
+from mnistlab import (
+    batchnorm,
+    evidence,
+    models,
+    reported,
+    schedule,
+    store,
+    study,
+    summary,
+)
 from mnistlab.runs import Run
 
 
@@ -188,3 +197,43 @@ def test_on_another_processor_it_compares_accuracies_and_says_so(
     far = changed(there, ("history", 0, "val_accuracy"), 2.0)
     assert not evidence.verify_runs([(spec, far)], digits)
     assert "DIFFERS: other processor" in capsys.readouterr().out
+
+
+def test_scores_that_lack_an_epoch_do_not_count_and_end_no_training(
+    digits, tmp_path, monkeypatch
+):
+    """As after a kill between the first checkpoint and its scores."""
+    spec = make_spec(digits)
+    monkeypatch.setattr(batchnorm, "score_both", lambda *_: {})
+
+    def report(progress):
+        if progress.kind == "epoch" and len(progress.history) > 1:
+            epoch = len(progress.history)
+            batchnorm.score_epoch(tmp_path, progress.spec, epoch, digits)
+
+    (result,) = schedule.train_runs([spec], digits, tmp_path, report=report)
+    kept = json.loads((result.run.folder / "batchnorm.json").read_text())
+    assert [entry["epoch"] for entry in kept["epochs"]] == [2, 3]
+    assert result.run.batchnorm is None
+
+
+def test_both_ways_of_batch_normalisation_are_scored_after_every_epoch(
+    digits, tmp_path
+):
+    (spec,) = study.specify(
+        [EXPERIMENTS["conv2_a5"]], digits, profile="smoke", epochs=3, seeds=[0]
+    )
+    assert batchnorm.is_scored(spec)
+
+    def report(progress):
+        if progress.kind == "epoch":
+            epoch = len(progress.history)
+            batchnorm.score_epoch(tmp_path, progress.spec, epoch, digits)
+
+    (result,) = schedule.train_runs([spec], digits, tmp_path, report=report)
+    scores = result.run.batchnorm
+    assert [entry["epoch"] for entry in scores] == [1, 2, 3]
+    # One batch an epoch: what is stored lags far behind, what is debiased does not.
+    assert all(e["plain"] != e["debiased"] for e in scores)
+    same = study.specify([EXPERIMENTS["mlp_e1"]], digits, seeds=[0])
+    assert not batchnorm.is_scored(same[0]), "E has no batch normalisation in E1"
