@@ -39,13 +39,13 @@ bench: $(INSTALLED)  ## time against plain notebooks: an hour; BENCH=short ten m
 	$(BIN)/python benchmarks/bench.py $(if $(filter short,$(BENCH)),--short)
 
 evidence: $(INSTALLED)  ## train the full runs that results/ still lacks: hours; LIST=1 lists
-	nice $(BIN)/python -m mnistlab.evidence $(if $(LIST),list,train)
+	nice $(BIN)/python -m reports.evidence $(if $(LIST),list,train)
 
 verify: $(INSTALLED)  ## train first epochs of N=5 committed runs again, compare hashes
-	$(BIN)/python -m mnistlab.evidence verify --count $(or $(N),5)
+	$(BIN)/python -m reports.evidence verify --count $(or $(N),5)
 
 tables: $(INSTALLED)  ## write the README's tables from results/
-	$(BIN)/python -m mnistlab.evidence tables
+	$(BIN)/python -m reports.evidence tables
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks \

@@ -69,7 +69,7 @@ def build(
     from mnistlab import data
 
     try:
-        from mnistlab.publish import plan
+        from reports import pages as plan
     except ValueError as error:  # of an experiment or a recipe that cannot be
         raise click.ClickException(f"mnistlab/models: {error}") from error
     from mnistlab.study import StudyError, lock_output
@@ -101,7 +101,7 @@ def build(
 
 def _interrupt(number, frame):
     """Ctrl-C ends the build in good order; a second one ends it at once."""
-    from mnistlab.publish.execute import end_process_tree
+    from reports.execute import end_process_tree
 
     def at_once(number, frame):
         click.echo("Stopped at once; the same command goes on from here.", err=True)
@@ -139,9 +139,10 @@ def _run(
     import dask.system
 
     from mnistlab.progress import forecast
-    from mnistlab.publish import build, index, plan, site, terminal
     from mnistlab.schedule import Result, longest_first, train_runs
     from mnistlab.study import expected_seconds, find_run
+    from reports import build, index, site, terminal
+    from reports import pages as plan
 
     started = time.perf_counter()
     # Should this build end in the middle, nobody is to take an old summary for its own.

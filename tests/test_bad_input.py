@@ -33,7 +33,7 @@ from mnistlab import data, models, schedule, study
 from mnistlab.files import IDX_FILES
 from mnistlab.models.experiment import Layer
 from mnistlab.models.layers import adam, conv, dense, dropout, flatten, pool
-from mnistlab.publish import plan
+from reports import pages as plan
 
 sys.path.insert(0, str(ROOT))
 import run_all

@@ -13,11 +13,12 @@ import pytest
 from conftest import DECLARE, ROOT, notebook_of, run_command
 
 from mnistlab import data, models, store
-from mnistlab.publish import build, index, plan
-from mnistlab.publish.execute import execute
 from mnistlab.result import RESULT_MIME
 from mnistlab.runs import Run
 from mnistlab.study import StudyError
+from reports import build, index
+from reports import pages as plan
+from reports.execute import execute
 
 SMOKE = ("--profile", "smoke")
 

@@ -10,17 +10,9 @@ import numpy as np
 import pytest
 from conftest import EXPERIMENTS, ROOT, make_spec, seeds
 
-from mnistlab import (
-    batchnorm,
-    evidence,
-    models,
-    reported,
-    schedule,
-    store,
-    study,
-    summary,
-)
+from mnistlab import batchnorm, models, reported, schedule, store, study
 from mnistlab.runs import Run
+from reports import evidence, summary
 
 
 def test_the_evidence_is_small_and_of_clean_commits():

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from conftest import DECLARE, notebook_of
 
-from mnistlab.publish.execute import declared_result, execute
 from mnistlab.result import RESULT_MIME
+from reports.execute import declared_result, execute
 
 # What the second of three cells does, and limits; then the status and the message.
 ENDINGS = {

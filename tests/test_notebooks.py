@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT
 
 from mnistlab import models
-from mnistlab.publish import plan
 from mnistlab.study import load_runs, study
+from reports import pages as plan
 
 NOTEBOOKS = {
     path.stem: nbformat.read(path, as_version=4)

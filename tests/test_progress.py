@@ -6,10 +6,10 @@ from rich.console import Console
 
 from mnistlab import live
 from mnistlab.progress import Tally
-from mnistlab.publish.build import Published
-from mnistlab.publish.plan import Page
-from mnistlab.publish.terminal import Board, reports
 from mnistlab.schedule import Progress
+from reports.build import Published
+from reports.pages import Page
+from reports.terminal import Board, reports
 
 
 def history(epochs):

@@ -473,8 +473,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_nothing_but_training_imports_a_backend():
     """Not the package, the command, the plots or the notebooks' one import."""
     script = (
-        "import sys, run_all, mnistlab.notebook, mnistlab.publish.build, "
-        "mnistlab.publish.plan, mnistlab.schedule\n"
+        "import sys, run_all, mnistlab.notebook, reports.build, "
+        "reports.pages, mnistlab.schedule\n"
         "backends = {'keras', 'tensorflow', 'jax', 'torch'}\n"
         "print(sorted(backends & set(sys.modules)))"
     )

@@ -1,6 +1,6 @@
 """Make, check and sum up the committed evidence in `results/`.
 
-`python -m mnistlab.evidence train` (`make evidence`) may be stopped and started at
+`python -m reports.evidence train` (`make evidence`) may be stopped and started at
 will. It trains what is wanted in the order below, and after each run copies its record
 into `results/`: without the weights, and with predictions in a compact form. `verify`
 (`make verify`) trains the first epoch of some of them again; `tables` (`make tables`)
@@ -44,7 +44,8 @@ from mnistlab.study import (
     lock_output,
     specify,
 )
-from mnistlab.summary import (
+from mnistlab.worker import prepare_backend
+from reports.summary import (
     between,
     conclusions_table,
     coverage_table,
@@ -53,7 +54,6 @@ from mnistlab.summary import (
     models_table,
     rules_table,
 )
-from mnistlab.worker import prepare_backend
 
 README = PACKAGE.parent / "README.md"
 COVERAGE = EVIDENCE / "README.md"

@@ -26,6 +26,7 @@ import psutil
 from mnistlab.result import RESULT_MIME
 from mnistlab.store import write_atomically
 
+ROOT = Path(__file__).parents[1]
 GRACE = 15  # seconds that a notebook past its limit gets to save itself
 FAREWELL = 3  # seconds that one gets that the build is stopped for
 
@@ -261,11 +262,11 @@ def execute(
         job["folder"] = name
         with open(folder / "errors", "wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mnistlab.publish.execute", json.dumps(job)],
+                [sys.executable, "-m", "reports.execute", json.dumps(job)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **environment},
+                env={**os.environ, "PYTHONPATH": _search_path(), **environment},
                 start_new_session=True,
             )
         try:
@@ -296,6 +297,11 @@ def execute(
     except ValueError as error:
         return Execution("failed", seconds, str(error))
     return Execution("published", seconds, result=result)
+
+
+def _search_path() -> str:
+    """This checkout before all else, so that children import what the build did."""
+    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 
 def _written(target: Path) -> nbformat.NotebookNode | None:

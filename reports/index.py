@@ -6,12 +6,12 @@ from typing import Any
 
 from mnistlab import data
 from mnistlab.data import Dataset
-from mnistlab.publish import site
-from mnistlab.publish.build import Published
-from mnistlab.publish.plan import declared, read_published
 from mnistlab.runs import Run
 from mnistlab.study import Gathered, evidence, runs_named
 from mnistlab.tables import leader_board
+from reports import site
+from reports.build import Published
+from reports.pages import declared, read_published
 
 
 def write_site(

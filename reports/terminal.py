@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mnistlab.progress import Tally, duration, words
-from mnistlab.publish.build import Published
 from mnistlab.runs import RunSpec
 from mnistlab.schedule import Progress
+from reports.build import Published
 
 COLOURS = {"published": "green", "reused": "green", "trained": "green"}
 

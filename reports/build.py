@@ -16,9 +16,13 @@ from typing import Any
 import nbformat
 
 from mnistlab.environment import environment
-from mnistlab.publish import site
-from mnistlab.publish.execute import Execution, execute
-from mnistlab.publish.plan import (
+from mnistlab.runs import RunSpec
+from mnistlab.schedule import SchedulerGone
+from mnistlab.store import StoreError, make_folder, write_atomically
+from mnistlab.study import find_run, runs_named
+from reports import site
+from reports.execute import Execution, execute
+from reports.pages import (
     GATHERING,
     Page,
     declared,
@@ -27,10 +31,6 @@ from mnistlab.publish.plan import (
     read_published,
     why_execute,
 )
-from mnistlab.runs import RunSpec
-from mnistlab.schedule import SchedulerGone
-from mnistlab.store import StoreError, make_folder, write_atomically
-from mnistlab.study import find_run, runs_named
 
 PATIENCE = 3  # seconds that pages get to end well when the build is interrupted
 

@@ -1,1 +1,0 @@
-"""Re-execute the notebooks and publish them: plan, execute, render."""

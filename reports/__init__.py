@@ -1,0 +1,1 @@
+"""The tool that makes reports of the notebooks; built on `mnistlab`, which it shows."""
