@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -69,7 +70,7 @@ def build(
     from mnistlab import data
 
     try:
-        from reports import pages as plan
+        from reports import build, pages
     except ValueError as error:  # of an experiment or a recipe that cannot be
         raise click.ClickException(f"mnistlab/models: {error}") from error
     from mnistlab.study import StudyError, lock_output
@@ -79,24 +80,20 @@ def build(
     out = Path(out).absolute()
     dataset = data.resolve(dataset)
     images = data.load(dataset)
-    pages = plan.pages(
-        only,
-        {
-            "dataset": dataset,
-            "profile": profile,
-            "protocol": protocol,
-            "seeds": None if seeds is None else tuple(range(seeds)),
-        },
-        dict(plan.parse_assignment(text) for text in assignments),
-        images,
-    )
+    options = {
+        "dataset": dataset,
+        "profile": profile,
+        "protocol": protocol,
+        "seeds": None if seeds is None else tuple(range(seeds)),
+    }
+    assigned = dict(pages.parse_assignment(text) for text in assignments)
+    planned = pages.pages(only, options, assigned, images)
     click.echo(f"Data: {images.sentence}.")
     if dry_run:
-        return _dry_run(plan, pages, out, fresh)
+        return _dry_run(build.plan(planned, out, images, fresh=fresh))
     with lock_output(out):
-        return _run(
-            pages, out, images, workers, scheduler, timeout, cell_timeout, fresh
-        )
+        planned_build = build.plan(planned, out, images, fresh=fresh)
+        return _run(planned_build, workers, scheduler, timeout, cell_timeout)
 
 
 def _interrupt(number, frame):
@@ -119,138 +116,85 @@ def _show_warning(message, *_, **__):
     click.secho(f"WARNING: {message}", fg="yellow", err=True)
 
 
-def _dry_run(plan, pages, out, fresh):
-    plans = plan.run_plans(pages, out, fresh=fresh)
-    for item in plans:
-        what = f"train ({item.reason})" if item.reason else "reuse"
-        click.echo(f"run       {item.spec.title:24} {what}")
-    trained = {item.spec for item in plans if item.reason}
-    for page in pages:
-        parts = plan.page_key_parts(page, out, trained)
-        reason = "--fresh" if fresh else plan.why_execute(page, parts, out)
-        what = f"execute ({reason})" if reason else "reuse"
-        click.echo(f"notebook  {page.name:24} {what}")
+def _dry_run(planned):
+    from reports.build import why_execute
+
+    for spec in planned.specs:
+        why = planned.missing.get(spec)
+        click.echo(f"run       {spec.title:24} {f'train ({why})' if why else 'reuse'}")
+    for page in planned.pages:
+        why, _ = why_execute(planned, page, planned.missing)
+        click.echo(f"notebook  {page.name:24} {f'execute ({why})' if why else 'reuse'}")
     return 0
 
 
-def _run(
-    pages, out, images, workers, scheduler, timeout, cell_timeout, fresh
-):  # fmt: skip
-    import dask.system
+def _run(planned, workers, scheduler, timeout, cell_timeout):
+    from dask.system import cpu_count
 
-    from mnistlab.progress import forecast
-    from mnistlab.schedule import Result, longest_first, train_runs
-    from mnistlab.study import expected_seconds, find_run
-    from reports import build, index, site, terminal
-    from reports import pages as plan
+    from mnistlab.progress import Board, expected_seconds, forecast, in_terminal
+    from mnistlab.schedule import longest_first, train_runs
+    from reports import build, index, site
 
     started = time.perf_counter()
+    out, missing = planned.out, planned.missing
     # Should this build end in the middle, nobody is to take an old summary for its own.
     (out / "summary.json").unlink(missing_ok=True)
-    names = plan.notebook_names()
-    site.begin(out / "site", names)
-    plans = plan.run_plans(pages, out, fresh=fresh)
-    missing = [item.spec for item in plans if item.reason]
-    click.echo(f"Runs: {len(missing)} to train, {len(plans) - len(missing)} reused.")
+    site.begin(out, planned.names)
+    there = len(planned.specs) - len(missing)
+    click.echo(f"Runs: {len(missing)} to train, {there} reused.")
+    at_a_time = workers or cpu_count()
+    waiting = dict.fromkeys((page.name for page in planned.pages), "waiting")
+    board = Board(expected_seconds(list(missing)), at_a_time, waiting)
     if missing:
-        click.echo(forecast(expected_seconds(missing)))
-    ended = {}
+        click.echo(forecast(board))
+    with in_terminal(board) as (of_run, of_page):
 
-    def train(report, has_ended):
-        def and_tell(progress):
-            report(progress)
-            if progress.kind in ("trained", "failed"):
-                ended[progress.spec] = progress
-                has_ended(progress.spec, progress.message)
+        def train(note):
+            def report(progress):
+                of_run(progress)
+                note(progress)
 
-        train_runs(
-            longest_first(missing), images, out, workers=workers, scheduler=scheduler,
-            fresh=fresh, report=and_tell,
-        )  # fmt: skip
+            train_runs(
+                longest_first(missing), planned.dataset, out, workers=workers,
+                scheduler=scheduler, fresh=planned.fresh, report=report,
+            )  # fmt: skip
 
-    shown = [page.name for page in pages]
-    with terminal.reports(missing, shown) as (of_run, begins, of_page):
         published, ended_by = build.publish_pages(
-            pages, out, names=names, timeout=timeout, cell_timeout=cell_timeout,
-            fresh=fresh, workers=workers or dask.system.cpu_count(), missing=missing,
-            train=lambda has_ended: train(of_run, has_ended),
-            begins=begins, report=of_page,
+            planned, workers=at_a_time, timeout=timeout, cell_timeout=cell_timeout,
+            train=train, report=of_page,
         )  # fmt: skip
-    results = {}
-    for item in plans:
-        last = ended.get(item.spec)
-        if last is not None:  # also when others were interrupted
-            status, message = last.kind, last.message
-        else:
-            status, message = ("interrupted" if item.reason else "reused"), ""
-        there = status in ("trained", "reused")
-        run = find_run(out, item.spec) if there else None
-        results[item.spec] = Result(item.spec, status, run, message)
-    index.write_site(published, out, names, images)
-    failed = [done for done in published if done.status not in ("published", "reused")]
+    index.write_site(published, out, planned.names, planned.dataset)
     interrupted = isinstance(ended_by, KeyboardInterrupt)
-    code = 130 if interrupted else 1 if failed or ended_by else 0
-    site.write_summary(out, _summary(results, published, images, code))
-    _final_table(results.values(), published, started)
+    failed = ended_by or not all(done.is_good for done in published)
+    code = 130 if interrupted else 1 if failed else 0
+    build.write_summary(planned, published, code)
+    _final_table(planned, published, started)
     click.echo(f"Site: {(out / 'site' / 'index.html').as_uri()}")
     if interrupted:
-        way = "the same command without --fresh" if fresh else "the same command"
+        way = "the same command" + " without --fresh" * planned.fresh
         click.echo(f"Interrupted; {way} goes on from here.")
     elif ended_by is not None:
         raise ended_by  # told in a line, after what is complete was published
     return code
 
 
-def _summary(results, published, images, code):
-    runs = []
-    for spec, result in results.items():
-        row = {
-            "model": spec.task.experiment.name,
-            "seed": spec.task.seed,
-            "status": result.status,
-            "message": result.message,
-        }
-        if result.run is not None:
-            row["key"] = result.run.record["key"]
-            row["test_accuracy"] = result.run.record["test"]["accuracy"]
-            row["record"] = f"site/runs/{result.run.name}/{result.run.key16}.json"
-        runs.append(row)
-    notebooks = {
-        done.page.name: {
-            "status": done.status,
-            "headline": done.headline,
-            "message": done.message,
-            "seconds": round(done.seconds, 1),
-            "parameters": done.page.parameters,
-        }
-        for done in published
-    }
-    return {
-        "exit_code": code,
-        "dataset": {"name": images.name, "fingerprint": images.fingerprint},
-        "runs": runs,
-        "notebooks": notebooks,
-    }
-
-
-def _final_table(results, published, started):
+def _final_table(planned, published, started):
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from reports.build import headline, status_of
+
     table = Table("notebook", "status", "seconds", "headline")
     for done in published:
-        colour = "green" if done.status in ("published", "reused") else "red"
         table.add_row(
-            done.page.name, f"[{colour}]{done.status}", f"{done.seconds:.1f}",
-            escape(done.headline or done.message),
+            done.page.name, f"[{'green' if done.is_good else 'red'}]{done.status}",
+            f"{done.seconds:.1f}", escape(headline(planned, done) or done.message),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    counts: dict[str, int] = {}
-    for result in results:
-        counts[result.status] = counts.get(result.status, 0) + 1
-        if result.status == "failed":
-            click.secho(f"{result.spec.title}: {result.message}", fg="red")
+    for spec, why in planned.failed.items():
+        click.secho(f"{spec.title}: {why}", fg="red")
+    counts = Counter(status_of(planned, spec) for spec in planned.specs)
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     total = time.perf_counter() - started
     click.echo(f"Runs: {text or 'none'}. {total:.0f} s.")

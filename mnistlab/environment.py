@@ -35,6 +35,18 @@ def code_digest(modules: Sequence[str] = KEYED_MODULES) -> dict[str, str]:
     }
 
 
+@cache
+def package_digest(without: frozenset[str] = frozenset()) -> str:
+    """SHA-256 of the package's files, so that no page is older than its code."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*")):
+        name = path.relative_to(PACKAGE).as_posix()
+        if path.is_file() and "__pycache__" not in path.parts and name not in without:
+            digest.update(name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def bare_code(source: str) -> str:
     """Code without comments and docstrings, the same on Python 3.11 to 3.13."""
     tree = ast.parse(source)

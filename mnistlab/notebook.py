@@ -7,8 +7,8 @@ from mnistlab import claims, data, models, plots, reported, tables
 from mnistlab.files import DataError
 from mnistlab.result import best_of, declare
 from mnistlab.schedule import ScheduleError, SchedulerGone
-from mnistlab.store import StoreError
-from mnistlab.study import StudyError, evidence, load_runs, study
+from mnistlab.store import StoreError, evidence
+from mnistlab.study import StudyError, load_runs, study
 
 __all__ = [
     "best_of",

@@ -1,42 +1,77 @@
-"""How far a training of several runs is: for a notebook's cell and for the terminal."""
+"""How far a build is: one board, drawn by rich in a terminal and in a notebook."""
 
+import contextvars
+import io
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from mnistlab import store
 from mnistlab.runs import RunSpec
 from mnistlab.schedule import Progress, cost
 
 ENDED = ("trained", "failed")
+GOOD = ("published", "reused", "trained")
+CURVES = 4  # at a time
+
+
+def expected_seconds(specs: Sequence[RunSpec]) -> dict[RunSpec, float]:
+    """Processor seconds that each training may take, from the committed runs' times.
+
+    Of the same model where there is one, else from its multiply-adds.
+    """
+    times: dict[str, float] = {}  # seconds per multiply-add
+    for run in store.evidence():
+        if run.is_whole:
+            work = run.record["macs"] * run.record["train_size"] * run.record["epochs"]
+            times[run.name] = run.record["cpu_seconds"] / work
+    usual = float(np.median(list(times.values()))) if times else 1e-10
+    return {
+        spec: cost(spec) * times.get(spec.task.experiment.name, usual) for spec in specs
+    }
 
 
 @dataclass
-class Tally:
-    """What the progress reports of a training add up to.
+class Board:
+    """The state of a build, as its reports say.
 
-    `last` is the latest report of each run, `resumed` the epochs that a run had when
-    it began.
+    Attributes:
+        expected: processor seconds of each run that is to be trained.
+        workers: how many of them are trained at a time.
+        pages: what is known of each notebook.
+        last: the latest report of each run.
+        resumed: how many epochs a run had when it began.
     """
 
-    specs: Sequence[RunSpec]
-    begun: float = field(default_factory=time.monotonic)
+    expected: Mapping[RunSpec, float]
+    workers: int = 1
+    pages: dict[str, str] = field(default_factory=dict)
     last: dict[RunSpec, Progress] = field(default_factory=dict)
     resumed: dict[RunSpec, int] = field(default_factory=dict)
-    expected: float = 0.0  # processor seconds, before there is anything to go by
+    begun: float = field(default_factory=time.monotonic)
+    page_begun: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def forecast(self) -> str:
-        """What the training may take, in words, before its first epoch."""
-        return forecast(self.expected)
-
-    def note(self, progress: Progress) -> None:
-        """Take in one report."""
+    def run(self, progress: Progress) -> None:
+        """Take in what happened to a run."""
+        spec = progress.spec
         if progress.kind == "started":
-            self.resumed[progress.spec] = len(progress.history)
-        if not progress.history and progress.spec in self.last:  # a failure has none
-            history = self.last[progress.spec].history
-            progress = Progress(progress.kind, progress.spec, history, progress.message)
-        self.last[progress.spec] = progress
+            self.resumed[spec] = len(progress.history)
+        if not progress.history and spec in self.last:  # a failure has none
+            history = self.last[spec].history
+            progress = Progress(progress.kind, spec, history, progress.message)
+        self.last[spec] = progress
+
+    def page(self, name: str, status: str) -> None:
+        """Take in that a notebook is being executed, or how it ended."""
+        self.pages[name] = status
+        if status == "executing":
+            self.page_begun[name] = time.monotonic()
+        else:
+            self.page_begun.pop(name, None)
 
     @property
     def elapsed(self) -> float:
@@ -46,51 +81,206 @@ class Tally:
     @property
     def ended(self) -> int:
         """How many runs have ended, well or not."""
-        return sum(progress.kind in ENDED for progress in self.last.values())
+        return sum(p.kind in ENDED for p in list(self.last.values()))
 
     @property
     def running(self) -> list[Progress]:
         """The latest report of each run that has begun and not ended."""
-        return [p for p in self.last.values() if p.kind not in ENDED]
-
-    def _epochs(self, spec: RunSpec) -> int:
-        """The epochs trained since the beginning."""
-        progress = self.last.get(spec)
-        trained = len(progress.history) if progress else 0
-        return max(trained - self.resumed.get(spec, 0), 0)
+        return [p for p in list(self.last.values()) if p.kind not in ENDED]
 
     @property
-    def images_a_second(self) -> float:
-        """Images trained on in a second, over all runs and the whole time."""
-        images = sum(self._epochs(spec) * spec.task.train_size for spec in self.specs)
-        return images / max(self.elapsed, 1e-9)
+    def pace(self) -> float:
+        """Seconds that epochs took here, over those expected; 1 before the first."""
+        took = expected = 0.0
+        for spec, progress in list(self.last.items()):
+            epochs = progress.history[self.resumed.get(spec, 0) :]
+            took += sum(epoch["seconds"] for epoch in epochs)
+            expected += self.expected[spec] * len(epochs) / spec.task.epochs
+        return took / expected if expected else 1.0
 
     @property
-    def seconds_left(self) -> float | None:
-        """An estimate from the multiply-adds done and to do; None before the first."""
-        done = left = 0.0
-        for spec in self.specs:
+    def seconds_left(self) -> float:
+        """What is left, on all workers; no run is on two of them."""
+        left = [0.0]
+        for spec, seconds in self.expected.items():
             progress = self.last.get(spec)
-            an_epoch = cost(spec) / spec.task.epochs
-            done += an_epoch * self._epochs(spec)
             if progress is None or progress.kind not in ENDED:
                 trained = len(progress.history) if progress else 0
-                left += an_epoch * (spec.task.epochs - trained)
-        return self.elapsed * left / done if done else None
+                left.append(seconds * (1 - trained / spec.task.epochs))
+        return self.pace * max(sum(left) / self.workers, *left)
+
+    @property
+    def summary(self) -> str:
+        """Runs that have ended, the time so far and what is left, in a line."""
+        total = len(self.expected)
+        text = f"{self.ended} of {total} runs, {duration(self.elapsed)}"
+        if self.ended == total:
+            return text
+        text += f", about {duration(self.seconds_left)} of training left"
+        if not self.last:
+            text += "; starting workers, which takes 20 to 60 s"
+        elif not any(progress.history for progress in list(self.last.values())):
+            text += "; first epochs"
+        return text
+
+    def __rich__(self):
+        """The runs that are being trained, all notebooks, and what is left."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        runs = Table(box=None, padding=(0, 2, 0, 0))
+        for title in ("run", "epochs", "", "validation accuracy"):
+            runs.add_column(title, no_wrap=True)
+        for progress in self.running:
+            history, epochs = progress.history, progress.spec.task.epochs
+            accuracy = f"{100 * history[-1]['val_accuracy']:.2f} %" if history else ""
+            bar = ProgressBar(total=epochs, completed=len(history), width=30)
+            runs.add_row(progress.spec.title, bar, f"{len(history)}/{epochs}", accuracy)
+        failed = [p for p in list(self.last.values()) if p.kind == "failed"]
+        reasons = [Text(f"{p.spec.title}: {words(p)}", "red") for p in failed]
+        states = Text()
+        for name, status in list(self.pages.items()):
+            since = self.page_begun.get(name)
+            took = f" {time.monotonic() - since:.0f} s" if since else ""
+            colour = "green" if status in GOOD else "red"
+            states.append(f"{name} ").append(
+                f"{status}{took}   ",
+                "default" if status in ("waiting", "executing") else colour,
+            )
+        shown = [*reasons, Text(self.summary, "bold"), *[states] * bool(self.pages)]
+        return Group(*[runs] * bool(self.running), *shown)
+
+    def _repr_html_(self) -> str:
+        from rich.console import Console
+
+        console = Console(
+            record=True, file=io.StringIO(), width=88, force_jupyter=False
+        )
+        console.print(self)
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
-def forecast(seconds: float) -> str:
-    """How long trainings may take, and what would be shorter.
+@contextmanager
+def in_terminal(board: Board) -> Iterator[tuple[Callable, Callable]]:
+    """Two functions to report to: of runs, and of pages (name, status, seconds, why).
 
-    >>> forecast(5400.0)
-    'About 1:30 h of one core; profile quick takes minutes, smoke seconds.'
+    In a terminal they feed a live board, which is gone at the end; else each prints a
+    line.
     """
-    if not seconds:
-        return ""
-    text = f"About {duration(seconds)} of one core"
-    if seconds < 300:
+    import click
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    live = console.is_terminal
+
+    def of_run(progress: Progress) -> None:
+        board.run(progress)
+        if live and progress.kind != "failed":
+            return
+        text = words(progress)
+        if progress.kind == "failed":
+            text = click.style(text, fg="red")
+        elif progress.kind == "epoch":
+            text += f", {duration(board.seconds_left)} left"
+        minutes, seconds = divmod(int(board.elapsed), 60)
+        click.echo(
+            f"{minutes:3}:{seconds:02}  {board.ended:3} of {len(board.expected)} runs  "
+            f"{progress.spec.title:20} {text}"
+        )
+
+    def of_page(name: str, status: str, seconds: float = 0.0, why: str = "") -> None:
+        board.page(name, status)
+        if status != "executing" and not (live and status in GOOD):
+            click.echo(f"notebook  {name:10} {status} {seconds:6.1f} s  {why}")
+
+    if not live:
+        yield of_run, of_page
+        return
+    with Live(
+        get_renderable=board.__rich__,
+        console=console,
+        refresh_per_second=4,
+        transient=True,
+    ):
+        yield of_run, of_page
+
+
+@contextmanager
+def in_cell(board: Board) -> Iterator[Callable[[Progress], None]]:
+    """A function to report runs to, for a notebook; at a plain prompt it prints lines.
+
+    The cell shows the board, which ticks every second, and live curves.
+    """
+    from IPython import get_ipython
+
+    if get_ipython() is None or not hasattr(get_ipython(), "kernel"):
+        yield lambda progress: print(f"{progress.spec.title}: {words(progress)}")
+        return
+    from IPython.display import HTML, display
+
+    shown = display(board, display_id=True)
+    curves = display(HTML(""), display_id=True)
+    over = threading.Event()
+
+    def tick() -> None:
+        while not over.wait(1):
+            shown.update(board)
+
+    def report(progress: Progress) -> None:
+        board.run(progress)
+        if progress.kind == "epoch":
+            curves.update(live_curves(board.running) or HTML(""))
+
+    ticking = threading.Thread(
+        target=contextvars.copy_context().run, args=(tick,), daemon=True
+    )
+    ticking.start()
+    try:
+        yield report
+    finally:
+        over.set()
+        ticking.join()
+        shown.update(board)
+        curves.update(HTML(""))  # the notebook draws them all below
+
+
+def live_curves(running: Sequence[Progress]) -> object | None:
+    """2019's curve of each run that is being trained, as far as it has come."""
+    import matplotlib.pyplot as plt
+
+    from mnistlab.plots import plt_dynamic
+    from mnistlab.plots.look import describe
+
+    running = [progress for progress in running if progress.history][-CURVES:]
+    if not running:
+        return None
+    figure, axes = plt.subplots(
+        1, len(running), figsize=(4.6 * len(running), 3.2), squeeze=False
+    )
+    for ax, progress in zip(axes.flat, running, strict=True):
+        epochs, validation, training = (
+            [entry[name] for entry in progress.history]
+            for name in ("epoch", "val_loss", "loss")
+        )
+        plt_dynamic(epochs, validation, training, ax)
+        ax.set_xlim(0.5, progress.spec.task.epochs + 0.5)
+        ax.set_title(progress.spec.title)
+    figure.tight_layout()
+    describe(figure, "Loss so far of " + ", ".join(p.spec.title for p in running) + ".")
+    plt.close(figure)  # or the cell would show it once more at its end
+    return figure
+
+
+def forecast(board: Board) -> str:
+    """What a training may take, before its first epoch, and what would be shorter."""
+    at_a_time = min(board.workers, len(board.expected))
+    text = f"About {duration(board.seconds_left)} with {at_a_time} at a time"
+    if board.seconds_left < 300:
         return f"{text}."
-    return f"{text}; profile quick takes minutes, smoke seconds."
+    return f"{text}, as the committed runs took; profile quick takes minutes."
 
 
 def words(progress: Progress) -> str:
@@ -100,7 +290,7 @@ def words(progress: Progress) -> str:
         return f"failed: {progress.message}"
     text = f"epoch {len(history)} of {epochs}"
     if history:
-        text += f", accuracy {100 * history[-1]['val_accuracy']:.2f} %"
+        text += f", validation accuracy {100 * history[-1]['val_accuracy']:.2f} %"
     return text if progress.kind == "epoch" else f"{progress.kind}, {text}"
 
 

@@ -1,4 +1,4 @@
-"""Where runs are stored: one folder a run, each file written whole or not at all.
+"""Where runs are: an output folder and `results/`; each file whole or not at all.
 
 A run is stored in `OUT/runs/<experiment>/<first 16 digits of the key>/`, where
 `run.json` is written last: a folder without it is a run that has not finished.
@@ -12,14 +12,19 @@ import tempfile
 import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mnistlab import train
+from mnistlab.environment import PACKAGE
 from mnistlab.record import SCHEMA, make_record
-from mnistlab.runs import Run, RunSpec, experiment_from, run_key
+from mnistlab.runs import Run, RunSpec, experiment_from, key_parts, run_key
+
+EVIDENCE = PACKAGE.parent / "results"
 
 
 class StoreError(OSError):
@@ -172,12 +177,77 @@ def read_run(folder: Path, status: str = "reused") -> Run | None:
     return Run(record, path.parent, status)
 
 
-def find_run(out: Path, spec: RunSpec) -> Run | None:
-    """The stored run of a specification, or None."""
+def stored_run(out: Path, spec: RunSpec) -> Run | None:
+    """The run of a specification that was stored in this output folder, or None."""
     run = read_run(run_folder(out, spec))
     if run is not None and run.record["key"] != run_key(spec):
         return None
     return run
+
+
+@cache
+def committed_runs(name: str) -> tuple[Run, ...]:
+    """The committed runs of a model, by seed; read once in a process."""
+    folders = sorted((EVIDENCE / "runs" / name).glob("*/run.json"))
+    found = [read_run(path.parent, "evidence") for path in folders]
+    return tuple(sorted((run for run in found if run), key=lambda run: run.seed))
+
+
+def _without(parts: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Key parts, as in JSON, but for some of them."""
+    return {name: part for name, part in parts.items() if name not in names}
+
+
+def _as_json(spec: RunSpec) -> dict[str, Any]:
+    return json.loads(json.dumps(key_parts(spec)))
+
+
+def committed(spec: RunSpec) -> Run | None:
+    """The committed run of a specification, of these library versions or of others.
+
+    Architecture, recipe, data, seed, protocol and training code must be the same.
+    """
+    wanted = _as_json(spec)
+    found = [
+        run
+        for run in committed_runs(spec.task.experiment.name)
+        if run.seed == spec.task.seed
+        and _without(run.record["key_parts"], "versions")
+        == _without(wanted, "versions")
+    ]
+    return min(found, key=lambda run: run.record["key_parts"] != wanted, default=None)
+
+
+def committed_seeds(spec: RunSpec) -> list[int]:
+    """The seeds of the committed runs that are alike in all else."""
+    wanted = _without(_as_json(spec), "versions", "seed")
+    return [
+        run.seed
+        for run in committed_runs(spec.task.experiment.name)
+        if _without(run.record["key_parts"], "versions", "seed") == wanted
+    ]
+
+
+def find_run(out: Path, spec: RunSpec) -> Run | None:
+    """A finished run: of this checkout in the output folder, or a committed one."""
+    return stored_run(out, spec) or committed(spec)
+
+
+def evidence() -> list[Run]:
+    """Every committed run, also of other commits; never this checkout's own."""
+    names = sorted(path.name for path in (EVIDENCE / "runs").glob("*"))
+    return [run for name in names for run in committed_runs(name)]
+
+
+def runs_named(names: Sequence[str], out: Path) -> list[Run]:
+    """The runs with these names, `conv2_a2/0123456789abcdef`, wherever they are."""
+    found = []
+    for name in names:
+        own = read_run(out / "runs" / name)
+        run = own or read_run(EVIDENCE / "runs" / name)
+        if run is not None:
+            found.append(run)
+    return found
 
 
 def stored_runs(root: Path, status: str = "reused") -> list[Run]:

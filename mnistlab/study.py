@@ -1,29 +1,25 @@
 """`study`, the notebooks' one call: the runs of a family, trained if missing."""
 
 import difflib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from mnistlab import data, models, reported, store
-from mnistlab.environment import BACKEND_PACKAGES, PACKAGE, package_versions
+from mnistlab.environment import BACKEND_PACKAGES, package_versions
 from mnistlab.judging import comparable
-from mnistlab.live import show
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
-from mnistlab.runs import Run, RunSpec, key_parts
-from mnistlab.schedule import cost, longest_first, train_runs
+from mnistlab.progress import Board, expected_seconds, in_cell
+from mnistlab.runs import Run, RunSpec
+from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
-EVIDENCE = PACKAGE.parent / "results"
 IMAGE_DATA_FORMATS = ("channels_last", "channels_first")
 
 
@@ -154,83 +150,23 @@ def specify(
     return specs
 
 
-@cache
-def committed_runs(name: str) -> tuple[Run, ...]:
-    """The committed runs of a model, by seed; read once in a process."""
-    folders = sorted((EVIDENCE / "runs" / name).glob("*/run.json"))
-    found = [store.read_run(path.parent, "evidence") for path in folders]
-    return tuple(sorted((run for run in found if run), key=lambda run: run.seed))
-
-
-def _without(parts: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Key parts, as in JSON, but for some of them."""
-    return {name: part for name, part in parts.items() if name not in names}
-
-
-def _as_json(spec: RunSpec) -> dict[str, Any]:
-    return json.loads(json.dumps(key_parts(spec)))
-
-
-def committed(spec: RunSpec) -> Run | None:
-    """The committed run of a specification, of these library versions or of others.
-
-    Architecture, recipe, data, seed, protocol and training code must be the same.
-    """
-    wanted = _as_json(spec)
-    found = [
-        run
-        for run in committed_runs(spec.task.experiment.name)
-        if run.seed == spec.task.seed
-        and _without(run.record["key_parts"], "versions")
-        == _without(wanted, "versions")
-    ]
-    return min(found, key=lambda run: run.record["key_parts"] != wanted, default=None)
-
-
 def _usual_seeds(spec: RunSpec) -> list[int]:
     """The seeds of the committed runs of a specification, or its own seed."""
-    name = spec.task.experiment.name
-    wanted = _without(_as_json(spec), "versions", "seed")
-    kept = [
-        run.seed
-        for run in committed_runs(name)
-        if _without(run.record["key_parts"], "versions", "seed") == wanted
-    ]
+    kept = store.committed_seeds(spec)
     is_default = (
         spec.profile == "full"
         and spec.task.protocol == "replicate"
         and spec.fingerprint == data.MNIST_FINGERPRINT
         and spec.task.epochs == spec.task.experiment.recipe.epochs
     )
-    if not kept and is_default and awaits_runs(name):
+    if not kept and is_default and awaits_runs(spec.task.experiment.name):
         return []
     return list(dict.fromkeys(kept)) or [spec.task.seed]
 
 
 def awaits_runs(name: str) -> bool:
     """Whether it is a model of 2019 whose committed runs are still to come."""
-    return name in reported.finals() and not committed_runs(name)
-
-
-def find_run(out: Path, spec: RunSpec) -> Run | None:
-    """A finished run: of this checkout in the output folder, or a committed one."""
-    return store.find_run(out, spec) or committed(spec)
-
-
-def expected_seconds(specs: Sequence[RunSpec]) -> float:
-    """Processor seconds that trainings may take, from the committed runs' times.
-
-    Of the same model where there is one, else from its multiply-adds.
-    """
-    times: dict[str, float] = {}  # seconds per multiply-add
-    for run in evidence():
-        if run.is_whole:
-            work = run.record["macs"] * run.record["train_size"] * run.record["epochs"]
-            times[run.name] = run.record["cpu_seconds"] / work
-    usual = float(np.median(list(times.values()))) if times else 0.0
-    return sum(
-        cost(spec) * times.get(spec.task.experiment.name, usual) for spec in specs
-    )
+    return name in reported.finals() and not store.committed_runs(name)
 
 
 @contextmanager
@@ -306,7 +242,7 @@ def study(
         epochs=epochs,
         train_size=train_size,
     )
-    found = {spec: find_run(Path(out), spec) for spec in specs}
+    found = {spec: store.find_run(Path(out), spec) for spec in specs}
     missing = [spec for spec, run in found.items() if run is None]
     if missing and os.environ.get("MNISTLAB_TRAIN") == "never":
         names = "; ".join(spec.title for spec in missing)
@@ -314,13 +250,13 @@ def study(
             f"not in {out}, because training failed or was interrupted: {names}"
         )
     if missing:
-        with lock_output(Path(out)):
+        from dask.system import cpu_count
+
+        board = Board(expected_seconds(missing), cpu_count())
+        with lock_output(Path(out)), in_cell(board) as report:
             try:
                 results = train_runs(
-                    longest_first(missing),
-                    digits,
-                    Path(out),
-                    report=show(missing, expected_seconds(missing)),
+                    longest_first(missing), digits, Path(out), report=report
                 )
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(
@@ -382,23 +318,6 @@ class Gathered:
         return text + ".</p>"
 
 
-def evidence() -> list[Run]:
-    """Every committed run, also of other commits; never this checkout's own."""
-    names = sorted(path.name for path in (EVIDENCE / "runs").glob("*"))
-    return [run for name in names for run in committed_runs(name)]
-
-
-def runs_named(names: Sequence[str], out: Path) -> list[Run]:
-    """The runs with these names, `conv2_a2/0123456789abcdef`, wherever they are."""
-    found = []
-    for name in names:
-        own = store.read_run(out / "runs" / name)
-        run = own or store.read_run(EVIDENCE / "runs" / name)
-        if run is not None:
-            found.append(run)
-    return found
-
-
 def load_runs(
     *,
     dataset: str = "mnist",
@@ -423,10 +342,10 @@ def load_runs(
         epochs=epochs,
         train_size=train_size,
     )
-    found = {spec: find_run(Path(out), spec) for spec in specs}
+    found = {spec: store.find_run(Path(out), spec) for spec in specs}
     return Gathered(
         runs=[run for run in found.values() if run is not None],
-        evidence=evidence(),
+        evidence=store.evidence(),
         missing=[spec for spec, run in found.items() if run is None],
         labels=data.load().y_test,
     )

@@ -1,54 +1,95 @@
-"""Execute the notebooks of a build side by side, publish each, and tell how it went.
+"""A build: plan it, train what is missing, execute notebooks side by side, publish.
 
 A page is published whole or not at all: a failed one goes to `failed/`, and the last
 good one stays, with a banner.
 """
 
+import json
 import os
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
+from mnistlab.data import Dataset
 from mnistlab.environment import environment
-from mnistlab.runs import RunSpec
-from mnistlab.schedule import SchedulerGone
-from mnistlab.store import StoreError, make_folder, write_atomically
-from mnistlab.study import find_run, runs_named
-from reports import site
-from reports.execute import Execution, execute
-from reports.pages import (
-    GATHERING,
-    Page,
-    declared,
-    default_parameters,
-    page_key_parts,
-    read_published,
-    why_execute,
+from mnistlab.runs import Run, RunSpec
+from mnistlab.schedule import Progress, SchedulerGone
+from mnistlab.store import (
+    StoreError,
+    find_run,
+    make_folder,
+    runs_named,
+    write_atomically,
 )
+from reports import pages, site
+from reports.pages import GATHERING, Page, Published
 
 PATIENCE = 3  # seconds that pages get to end well when the build is interrupted
 
 
 @dataclass(frozen=True)
-class Published:
-    """How a page of a build ended: its status, the reason, its headline and runs."""
+class Build:
+    """A build as it was planned: its pages, and the runs that they show.
 
-    page: Page
-    status: str
-    message: str
-    seconds: float
-    headline: str = ""
-    thumbnail: str = ""
-    runs: tuple[str, ...] = ()
+    Attributes:
+        pages: what is executed, if it is not current.
+        out: the output folder.
+        dataset: the data of all pages.
+        names: all pages of the site.
+        found: the runs that are there, each read once; trained ones are added.
+        missing: why each other run must be trained.
+        trained: the runs that were missing and are there now.
+        failed: why a training failed.
+        fresh: train and execute all again.
+    """
+
+    pages: tuple[Page, ...]
+    out: Path
+    dataset: Dataset
+    names: tuple[str, ...]
+    found: dict[RunSpec, Run] = field(default_factory=dict)
+    missing: dict[RunSpec, str] = field(default_factory=dict)
+    trained: set[RunSpec] = field(default_factory=set)
+    failed: dict[RunSpec, str] = field(default_factory=dict)
+    fresh: bool = False
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """The runs that the family notebooks show; those that gather ask for none."""
+        shown = [p.specs for p in self.pages if p.name not in GATHERING]
+        return list(dict.fromkeys(sum(shown, ())))
 
 
-def _clean(notebook: nbformat.NotebookNode) -> None:
+def plan(
+    planned: Sequence[Page], out: Path, dataset: Dataset, *, fresh: bool = False
+) -> Build:
+    """Find the runs that the pages show, and why the others must be trained."""
+    names = tuple(pages.notebook_names())
+    build = Build(tuple(planned), out, dataset, names, fresh=fresh)
+    for spec in dict.fromkeys(spec for page in planned for spec in page.specs):
+        run = find_run(out, spec)
+        if run is not None:
+            build.found[spec] = run
+    for spec in build.specs:
+        if fresh or spec not in build.found:
+            build.missing[spec] = "--fresh" if fresh else pages.why_missing(out, spec)
+    return build
+
+
+def why_execute(
+    build: Build, page: Page, expected: Collection[RunSpec] = ()
+) -> tuple[str, dict[str, str]]:
+    """Why a page must be executed, if it must, and its key."""
+    parts = pages.page_key_parts(page, build.found, expected)
+    reason = "--fresh" if build.fresh else pages.why_execute(page, parts, build.out)
+    return reason, parts
+
+
+def _clean(notebook: Any) -> None:
     """Drop what papermill adds: paths of this machine, and times that always differ.
 
     What became of each cell is kept where one failed.
@@ -67,7 +108,7 @@ def _injected(page: Page, out: Path) -> dict[str, Any]:
     parameters = dict(page.parameters)
     if "out" in parameters:
         parameters["out"] = os.path.relpath(out, page.path.parent)
-    defaults = default_parameters(page.path)
+    defaults = pages.default_parameters(page.path)
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in parameters.items()
@@ -85,31 +126,32 @@ def _kernel_environment(out: Path) -> dict[str, str]:
 
 
 def publish_page(
+    build: Build,
     page: Page,
-    out: Path,
-    names: Sequence[str],
     *,
     timeout: int,
     cell_timeout: int | None = None,
-    fresh: bool = False,
     stop: threading.Event | None = None,
 ) -> Published:
     """Execute a page if anything it is made of has changed, and publish it."""
-    parts = page_key_parts(page, out)
-    reason = "--fresh" if fresh else why_execute(page, parts, out)
-    target = out / "notebooks" / f"{page.name}.ipynb"
-    if not reason:
-        good = nbformat.read(target, as_version=4)
-        (out / "failed" / f"{page.name}.ipynb").unlink(missing_ok=True)
-        failed = out / "site" / "failed" / f"{page.name}.html"
-        if failed.exists():  # what failed since is as it was again: no banner any more
-            html = site.render(good, page.name, names)
-            write_atomically(out / "site" / f"{page.name}.html", html.encode())
-            failed.unlink()
-        return Published(page, "reused", "", 0.0, *declared(good))
+    out = build.out
+    # With --fresh, a record of before is there, and is not to be shown as new.
+    old = [spec for spec in page.specs if spec in build.failed and spec in build.found]
     attempt = out / "failed" / f"{page.name}.ipynb"
     make_folder(attempt.parent)
     attempt.unlink(missing_ok=True)
+    if old:
+        why = "; ".join(f"{spec.title}: {build.failed[spec]}" for spec in old)
+        site.update_page(out, page.name, build.names, f"failed: {why}")
+        return Published(page, "failed", why)
+    reason, parts = why_execute(build, page)
+    if not reason:
+        site.update_page(out, page.name, build.names)
+        return Published(page, "reused")
+    import nbformat
+
+    from reports.execute import execute
+
     done = execute(
         page.path,
         attempt,
@@ -119,23 +161,26 @@ def publish_page(
         cell_timeout=cell_timeout,
         stop=stop,
     )
+    notebook = nbformat.read(attempt, as_version=4) if attempt.exists() else None
+    if notebook is not None:
+        _clean(notebook)
+        if done.result is not None:
+            notebook.metadata["mnistlab"] = {
+                "key_parts": parts,
+                "result": done.result,
+                "about": _about(page, done.seconds),
+                "executed": datetime.now(UTC).isoformat(timespec="seconds"),
+                "title": site.title_of(notebook, page.name),
+            }
+        write_atomically(attempt, nbformat.writes(notebook).encode())
     if done.result is None:
-        return _publish_failure(page, out, names, done, attempt)
-    notebook = nbformat.read(attempt, as_version=4)
-    _clean(notebook)
-    notebook.metadata["mnistlab"] = {
-        "key_parts": parts,
-        "result": done.result,
-        "about": _about(page, done.seconds),
-        "executed": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+        failure = f"{done.status}: {done.message}"
+        site.update_page(out, page.name, build.names, failure)
+        return Published(page, done.status, done.message, done.seconds)
+    os.replace(attempt, out / "notebooks" / attempt.name)
     site.copy_records(runs_named(done.result["runs"], out), out / "site")
-    html = site.render(notebook, page.name, names)
-    write_atomically(out / "site" / f"{page.name}.html", html.encode())
-    write_atomically(target, nbformat.writes(notebook).encode())
-    attempt.unlink()
-    (out / "site" / "failed" / f"{page.name}.html").unlink(missing_ok=True)
-    return Published(page, "published", reason, done.seconds, *declared(notebook))
+    site.update_page(out, page.name, build.names)
+    return Published(page, "published", reason, done.seconds)
 
 
 def _about(page: Page, seconds: float) -> dict[str, str]:
@@ -153,45 +198,14 @@ def _about(page: Page, seconds: float) -> dict[str, str]:
     return {key: str(value) for key, value in facts.items() if value is not None}
 
 
-def _publish_failure(
-    page: Page,
-    out: Path,
-    names: Sequence[str],
-    done: Execution,
-    attempt: Path | None = None,
-) -> Published:
-    """Publish what there is of a failed page apart from the last good one."""
-    if attempt is not None and attempt.exists():
-        notebook = nbformat.read(attempt, as_version=4)
-        _clean(notebook)
-        write_atomically(attempt, nbformat.writes(notebook).encode())
-    else:
-        notebook = site.failure_page(done.message)
-    banner = f"This execution ended as {done.status}: {done.message}"
-    html = site.render(notebook, page.name, names, root="../", banner=banner)
-    write_atomically(out / "site" / "failed" / f"{page.name}.html", html.encode())
-    good = read_published(out / "notebooks" / f"{page.name}.ipynb")
-    if good is not None:
-        when = good.metadata["mnistlab"]["executed"]
-        banner = f"The last execution ended as {done.status}; this page is of {when}."
-        html = site.render(good, page.name, names, banner=banner)
-        write_atomically(out / "site" / f"{page.name}.html", html.encode())
-    return Published(page, done.status, done.message, done.seconds)
-
-
 def publish_pages(
-    pages: Sequence[Page],
-    out: Path,
+    build: Build,
     *,
-    names: Sequence[str],
     workers: int,
     timeout: int,
     cell_timeout: int | None = None,
-    fresh: bool = False,
-    missing: Collection[RunSpec] = (),
-    train: Callable[[Callable[[RunSpec, str], None]], None] = lambda ended: None,
-    begins: Callable[[str], None] = lambda name: None,
-    report: Callable[[Published], None] = lambda published: None,
+    train: Callable[[Callable[[Progress], None]], None] = lambda ended: None,
+    report: Callable[..., None] = lambda *told: None,
 ) -> tuple[list[Published], BaseException | None]:
     """Train, and publish each page as soon as its own runs have ended.
 
@@ -200,18 +214,12 @@ def publish_pages(
     a few seconds to end well, and are then stopped.
 
     Args:
-        pages: what to publish.
-        out: the output folder.
-        names: all pages of the site.
+        build: what was planned; what is trained is added to its runs.
         workers: how many pages are executed at a time.
         timeout: seconds for each notebook.
         cell_timeout: seconds for each cell; None is no limit of its own.
-        fresh: execute pages that are current, too.
-        missing: the runs that will be trained.
-        train: trains them, and calls what it is given with each run that has ended
-            and, if it failed, why.
-        begins: called with the name of each page that begins.
-        report: called with each page that has ended.
+        train: trains what is missing, and calls what it is given with all progress.
+        report: called with the name of a page, its status, seconds and reason.
 
     Returns:
         How each page ended, and what ended all of it early, if anything did: an
@@ -219,29 +227,22 @@ def publish_pages(
     """
     stop = threading.Event()
     futures: dict[str, Future[Published]] = {}
+    by_name = {page.name: page for page in build.pages}
     waits = {
-        page.name: set(page.specs) & set(missing)
-        for page in pages
-        if page.name not in GATHERING
+        name: set(page.specs) & set(build.missing)
+        for name, page in by_name.items()
+        if name not in GATHERING
     }
-    by_name = {page.name: page for page in pages}
-    failed: dict[RunSpec, str] = {}
 
     def publish(page: Page) -> Published:
-        begins(page.name)
-        # With --fresh, a record of before is there, and is not to be shown as new.
-        old = [spec for spec in page.specs if spec in failed and find_run(out, spec)]
-        if old:
-            message = "; ".join(f"{spec.title}: {failed[spec]}" for spec in old)
-            done = _publish_failure(page, out, names, Execution("failed", 0.0, message))
-        else:
-            done = publish_page(
-                page, out, names,
-                timeout=timeout, cell_timeout=cell_timeout, fresh=fresh, stop=stop,
-            )  # fmt: skip
-        report(done)
+        report(page.name, "executing")
+        done = publish_page(
+            build, page, timeout=timeout, cell_timeout=cell_timeout, stop=stop
+        )
+        report(page.name, done.status, done.seconds, done.message)
         return done
 
+    make_folder(build.out / "notebooks")
     ended_by: BaseException | None = None
     with ThreadPoolExecutor(workers) as pool:
 
@@ -251,16 +252,24 @@ def publish_pages(
         def start_ready() -> None:
             start([n for n, specs in waits.items() if not specs and n not in futures])
 
-        def ended(spec: RunSpec, failure: str) -> None:
-            if failure:
-                failed[spec] = failure
+        def note(progress: Progress) -> None:
+            spec = progress.spec
+            if progress.kind == "failed":
+                build.failed[spec] = progress.message
+            elif progress.kind == "trained":
+                run = find_run(build.out, spec)
+                if run is not None:
+                    build.found[spec] = run
+                build.trained.add(spec)
+            else:
+                return
             for specs in waits.values():
                 specs.discard(spec)
             start_ready()
 
         try:
             start_ready()
-            train(ended)
+            train(note)
             wait(futures.values())
             start([name for name in by_name if name not in futures])
             wait(futures.values())
@@ -283,7 +292,62 @@ def publish_pages(
         if future is not None and not future.cancelled():
             return future.result()
         if page.name in GATHERING:
-            return Published(page, "skipped", "comes after all others", 0.0)
-        return Published(page, "interrupted", "before it was executed", 0.0)
+            return Published(page, "skipped", "comes after all others")
+        return Published(page, "interrupted", "before it was executed")
 
-    return [outcome(page) for page in pages], ended_by
+    return [outcome(page) for page in build.pages], ended_by
+
+
+def write_summary(build: Build, published: Sequence[Published], code: int) -> None:
+    """Write `summary.json`, for other tools."""
+    runs = []
+    for spec in build.specs:
+        status = status_of(build, spec)
+        row = {
+            "model": spec.task.experiment.name,
+            "seed": spec.task.seed,
+            "status": status,
+            "message": build.failed.get(spec, ""),
+        }
+        if status in ("trained", "reused"):
+            run = build.found[spec]
+            row["key"] = run.record["key"]
+            row["test_accuracy"] = run.record["test"]["accuracy"]
+            row["record"] = f"site/runs/{run.name}/{run.key16}.json"
+        runs.append(row)
+    notebooks = {
+        done.page.name: {
+            "status": done.status,
+            "headline": headline(build, done),
+            "message": done.message,
+            "seconds": round(done.seconds, 1),
+            "parameters": done.page.parameters,
+        }
+        for done in published
+    }
+    summary = {
+        "exit_code": code,
+        "dataset": {
+            "name": build.dataset.name,
+            "fingerprint": build.dataset.fingerprint,
+        },
+        "runs": runs,
+        "notebooks": notebooks,
+    }
+    text = json.dumps(summary, indent=1, allow_nan=False)
+    write_atomically(build.out / "summary.json", text.encode())
+
+
+def status_of(build: Build, spec: RunSpec) -> str:
+    """How it is with a run at the end of a build."""
+    if spec in build.failed:
+        return "failed"
+    if spec in build.missing:
+        return "trained" if spec in build.trained else "interrupted"
+    return "reused"
+
+
+def headline(build: Build, done: Published) -> str:
+    """What a good page has found; empty for another."""
+    about = pages.read_published(build.out / "notebooks" / f"{done.page.name}.ipynb")
+    return about["result"]["headline"] if about and done.is_good else ""

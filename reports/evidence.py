@@ -37,13 +37,8 @@ from mnistlab.progress import words
 from mnistlab.record import commit
 from mnistlab.runs import BATCHNORM, Run, RunSpec
 from mnistlab.schedule import Progress, cost, train_runs
-from mnistlab.study import (
-    EVIDENCE,
-    evidence,
-    load_runs,
-    lock_output,
-    specify,
-)
+from mnistlab.store import EVIDENCE, evidence
+from mnistlab.study import load_runs, lock_output, specify
 from mnistlab.worker import prepare_backend
 from reports.summary import (
     between,
@@ -205,7 +200,7 @@ def keeper(out: Path, dataset: data.Dataset) -> Callable[[Progress], None]:
         if progress.kind == "epoch" and batchnorm.is_scored(progress.spec):
             batchnorm.score_epoch(out, progress.spec, len(progress.history), dataset)
         if progress.kind == "trained":
-            run = store.find_run(out, progress.spec)
+            run = store.stored_run(out, progress.spec)
             if run is not None:
                 keep(run)
 
@@ -234,10 +229,10 @@ def train_wanted(out: Path, workers: int | None, scheduler: str | None) -> None:
     with lock_output(out):
         missing = []
         for spec, line in wanted(dataset).items():
-            done = store.find_run(out, spec)
+            done = store.stored_run(out, spec)
             if is_there(done, line) and is_clean(done.record["commit"]):
                 keep(done)
-            elif not is_there(store.find_run(EVIDENCE, spec), line):
+            elif not is_there(store.stored_run(EVIDENCE, spec), line):
                 missing.append(spec)
         train_runs(
             missing,
@@ -258,7 +253,7 @@ def show() -> None:
         if line.why != why:
             why = line.why
             click.echo(f"{why[:1].upper()}{why[1:]}:")
-        found = is_there(store.find_run(EVIDENCE, spec), line)
+        found = is_there(store.stored_run(EVIDENCE, spec), line)
         there += found
         text = "there" if found else "wanted"
         click.echo(f"  {spec.title:36} {spec.task.protocol:10} {text}")
@@ -366,7 +361,7 @@ def verify(count: int, at_random: bool, whole: bool) -> None:
     good = verify_weights(kept_weights, dataset)
     pairs = []
     for spec in wanted(dataset):
-        kept = store.find_run(EVIDENCE, spec)
+        kept = store.stored_run(EVIDENCE, spec)
         if kept is not None:
             pairs.append((spec, kept))
     if not pairs:

@@ -6,12 +6,12 @@ from typing import Any
 
 from mnistlab import data
 from mnistlab.data import Dataset
+from mnistlab.environment import package_digest
 from mnistlab.runs import Run
-from mnistlab.study import Gathered, evidence, runs_named
-from mnistlab.tables import leader_board
+from mnistlab.store import evidence, runs_named
+from mnistlab.study import Gathered
 from reports import site
-from reports.build import Published
-from reports.pages import declared, read_published
+from reports.pages import Published, read_published
 
 
 def write_site(
@@ -22,17 +22,26 @@ def write_site(
 ) -> None:
     """Write the index over all pages there are, those of earlier builds included."""
     by_name = {done.page.name: done for done in published}
-    for name in names:
-        if not (out / "notebooks" / f"{name}.ipynb").exists():
-            site.write_missing(out / "site", name, names)
-    cards = [_card(name, by_name.get(name), out) for name in names]
+    about = {n: read_published(out / "notebooks" / f"{n}.ipynb") for n in names}
     # Pages of earlier builds may show runs of code that is no longer this.
-    current = {
-        name
-        for done in published
-        if done.status in ("published", "reused")
-        for name in done.runs
-    }
+    current: set[str] = set()
+    for done in published:
+        known = about[done.page.name]
+        if known is not None and done.is_good:
+            current.update(known["result"]["runs"])
+    key = site.key_of(
+        package_digest(),
+        about,
+        sorted(current),
+        [run.record["key"] for run in evidence()],
+        [(done.page.name, done.message) for done in published if not done.is_good],
+        images.fingerprint,
+    )
+    if site.is_current(out / "site" / "index.html", key):
+        return
+    from mnistlab.tables import leader_board
+
+    cards = [_card(name, about[name], by_name.get(name), out) for name in names]
     runs = runs_named(sorted(current), out)
     gathered = Gathered(
         [run for run in runs if (out / "runs" / run.name / run.key16).exists()],
@@ -51,8 +60,8 @@ def write_site(
     ]
     for title, alike in _alike(own).items():
         boards[f"This build: {title}"] = leader_board(alike, images.y_test)
-    site.write_index(out / "site", cards, boards, names)
     site.write_environment(out / "site", gathered.everything, names)
+    site.write_index(out / "site", cards, boards, names, key)
 
 
 def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -71,34 +80,29 @@ def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return found
 
 
-def _card(name: str, done: Published | None, out: Path) -> dict[str, Any]:
+def _card(
+    name: str, about: dict[str, Any] | None, done: Published | None, out: Path
+) -> dict[str, Any]:
     """What the index says of a page."""
-    notebook = read_published(out / "notebooks" / f"{name}.ipynb")
-    headline, thumbnail, title = "", "", name
-    runs: tuple[str, ...] = ()
-    metadata: dict[str, Any] = {}
-    if notebook is not None:
-        metadata = notebook.metadata["mnistlab"]
-        headline, thumbnail, runs = declared(notebook)
-        title = site.title_of(notebook, name)
+    empty = {"headline": "", "thumbnail": "", "runs": ()}
+    result = about["result"] if about else empty
+    title = about["title"] if about else name
     failed = (out / "site" / "failed" / f"{name}.html").exists()
-    if done is not None and failed:
-        headline = done.message
-    about = dict(metadata.get("about", {}))
+    runs = result["runs"]
     models = {run.partition("/")[0] for run in runs}
     facts = {
-        "status": done.status if done else "not part of this build",
+        "status": done.status if done and not done.is_good else "",
         "runs": f"{len(runs)}, of {len(models)} models" if runs else "",
-        **about,
-        "executed": metadata.get("executed", "")[:16].replace("T", " "),
+        **(about["about"] if about else {}),
+        "executed": about["executed"][:16].replace("T", " ") if about else "",
     }
     return {
         "name": name,
         "title": title,
-        "href": f"{name}.html" if notebook is not None else "",
+        "href": f"{name}.html" if about else "",
         "failed_href": f"failed/{name}.html" if failed else "",
-        "headline": headline,
-        "thumbnail": thumbnail,
+        "headline": done.message if done and failed else result["headline"],
+        "thumbnail": result["thumbnail"],
         "alt": f"The main figure of: {title}",
         "status": done.status if done else "",
         "facts": {key: value for key, value in facts.items() if value},

@@ -1,4 +1,4 @@
-"""Decide what must be trained and executed, and why; runs nothing."""
+"""A page: its parameters, its key, and why it must be executed; runs nothing."""
 
 import ast
 import difflib
@@ -7,17 +7,15 @@ import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from mnistlab import models, store
 from mnistlab.data import Dataset
-from mnistlab.environment import PACKAGE, package_versions
-from mnistlab.runs import RunSpec, key_parts, run_key
-from mnistlab.study import EVIDENCE, StudyError, choose, find_run, specify
+from mnistlab.environment import PACKAGE, package_digest, package_versions
+from mnistlab.runs import Run, RunSpec, key_parts, run_key
+from mnistlab.store import EVIDENCE
+from mnistlab.study import StudyError, choose, specify
 
 NOTEBOOKS = PACKAGE.parent / "notebooks"
 # In the order of the site; the last two show the runs of all others.
@@ -55,6 +53,21 @@ class Page:
     fingerprint: str = ""
 
 
+@dataclass(frozen=True)
+class Published:
+    """How a page of a build ended: its status, why, and how long it took."""
+
+    page: Page
+    status: str
+    message: str = ""
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether its page is of this build's code and runs."""
+        return self.status in ("published", "reused")
+
+
 def notebook_names() -> list[str]:
     """The collection's notebooks, in the site's order; a new one comes last but two."""
     found = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
@@ -65,20 +78,32 @@ def notebook_names() -> list[str]:
     ]  # fmt: skip
 
 
-def _read_notebook(path: Path) -> nbformat.NotebookNode:
+def read_cells(path: Path) -> list[tuple[str, str, list[str]]]:
+    """Kind, source and tags of each cell of a notebook; nbformat would take a second.
+
+    Raises:
+        StudyError: it is no notebook.
+    """
     try:
-        notebook = nbformat.read(str(path), as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:  # nbformat has no error of its own for most of these
-        reason = str(error).partition("\n")[0]
+        content = json.loads(path.read_text("utf-8"))
+        if content["nbformat"] != 4:
+            raise ValueError(f"nbformat {content['nbformat']} instead of 4")
+        return [
+            (
+                cell["cell_type"],
+                "".join(cell["source"]),
+                sorted(cell["metadata"].get("tags", ())),
+            )
+            for cell in content["cells"]
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise StudyError(
-            f"{path.name} cannot be read as a notebook ({reason}); open it in "
-            "JupyterLab and save it again, or take it out of the folder"
+            f"{path.name} cannot be read as a notebook ({type(error).__name__}: "
+            f"{error}); open it in JupyterLab and save it again, or take it out of the "
+            "folder"
         ) from error
-    return notebook
 
 
-@cache
 def default_parameters(path: Path) -> dict[str, Any]:
     """The names and literal values of a notebook's cell tagged `parameters`.
 
@@ -86,12 +111,12 @@ def default_parameters(path: Path) -> dict[str, Any]:
         StudyError: it is no notebook, there is no such cell, or it holds more than
             literals.
     """
-    for cell in _read_notebook(path).cells:
-        if "parameters" in cell.metadata.get("tags", ()):
+    for _, source, tags in read_cells(path):
+        if "parameters" in tags:
             try:
+                lines: list[Any] = ast.parse(source).body
                 return {
-                    node.targets[0].id: ast.literal_eval(node.value)
-                    for node in ast.parse(cell.source).body
+                    line.targets[0].id: ast.literal_eval(line.value) for line in lines
                 }
             except (SyntaxError, ValueError, AttributeError) as error:
                 raise StudyError(
@@ -187,32 +212,8 @@ def _specs(name: str, parameters: Mapping[str, Any], dataset: Dataset) -> list[R
     return [spec for family in families for spec in specify(family, dataset, **how)]
 
 
-@dataclass(frozen=True)
-class RunPlan:
-    """A run of a build, and why it must be trained; no reason if it is there."""
-
-    spec: RunSpec
-    reason: str
-
-
-def run_plans(build: Sequence[Page], out: Path, *, fresh: bool) -> list[RunPlan]:
-    """The runs that the family notebooks of a build show, each once.
-
-    Gathering notebooks show what is there and ask for nothing.
-    """
-    specs = dict.fromkeys(s for p in build if p.name not in GATHERING for s in p.specs)
-    plans = []
-    for spec in specs:
-        reason = ""
-        if fresh:
-            reason = "--fresh"
-        elif find_run(out, spec) is None:
-            reason = _why_missing(out, spec)
-        plans.append(RunPlan(spec, reason))
-    return plans
-
-
-def _why_missing(out: Path, spec: RunSpec) -> str:
+def why_missing(out: Path, spec: RunSpec) -> str:
+    """Why a run must be trained."""
     if store.read_checkpoint(out, spec):
         return "unfinished, goes on from its checkpoint"
     folder = store.run_folder(out, spec)
@@ -246,47 +247,32 @@ def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-@cache
-def package_digest() -> str:
-    """SHA-256 of the package's files, so that no page is older than its code.
-
-    Not of the families' modules: what is in them decides the pages that show it.
-    """
-    families = {f"models/{name}.py" for name in (*models.FAMILIES, "recipes")}
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*")):
-        name = path.relative_to(PACKAGE).as_posix()
-        if path.is_file() and "__pycache__" not in path.parts and name not in families:
-            digest.update(name.encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _shown_by_families() -> frozenset[str]:
+    """Modules that decide only the pages that show them, each in its own part."""
+    return frozenset(f"models/{name}.py" for name in (*models.FAMILIES, "recipes"))
 
 
 def page_key_parts(
-    page: Page, out: Path, expected: Collection[RunSpec] = ()
+    page: Page, found: Mapping[RunSpec, Run], expected: Collection[RunSpec] = ()
 ) -> dict[str, str]:
-    """What decides a page: cells, package, models, data, runs, parameters, versions.
+    """What decides a page: cells, library, models, data, runs, parameters, versions.
 
-    Outputs and ids of cells are not among them. `expected` are runs that are missing
-    now and will have been trained by the time the page is executed.
+    Outputs and ids of cells are not among them, nor how a page is rendered. `expected`
+    are runs that will have been trained by the time the page is executed.
     """
-    cells = [
-        (cell.cell_type, cell.source, sorted(cell.metadata.get("tags", ())))
-        for cell in _read_notebook(page.path).cells
-    ]
     runs = []
     for spec in page.specs:
         if spec in expected:
             runs.append([run_key(spec), "expected"])
-        elif (run := find_run(out, spec)) is not None:
+        elif spec in found:
             # Trained again, a run has other times.
-            runs.append([run_key(spec), run.record["finished"]])
+            runs.append([run_key(spec), found[spec].record["finished"]])
     family = page.parameters.get("family")
     # A family's page shows the source of its models.
     shown = (PACKAGE / f"models/{family}.py").read_text("utf-8") if family else ""
     parts: dict[str, Any] = {
-        "cells": cells,
-        "package": package_digest(),
+        "cells": read_cells(page.path),
+        "package": package_digest(_shown_by_families()),
         "runs": runs,
         "models": [shown, *(asdict(spec.task.experiment) for spec in page.specs)],
         "data": page.fingerprint,
@@ -305,31 +291,26 @@ def page_key_parts(
     }
 
 
-def read_published(path: Path) -> nbformat.NotebookNode | None:
-    """A published notebook; None if there is none, or none that can be read."""
+def read_published(path: Path) -> dict[str, Any] | None:
+    """What a published notebook says of itself; None without one that can be read.
+
+    Its `key_parts`, `result` (headline, thumbnail, runs), `about`, `executed`, `title`.
+    """
     try:
-        notebook = nbformat.read(path, as_version=4)
-        declared(notebook)
-        dict(notebook.metadata["mnistlab"]["key_parts"])
+        metadata = json.loads(path.read_text("utf-8"))["metadata"]["mnistlab"]
+        if {"key_parts", "result", "about", "executed", "title"} <= metadata.keys():
+            return metadata
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-    return notebook
-
-
-def declared(notebook: nbformat.NotebookNode) -> tuple[str, str, tuple[str, ...]]:
-    """The headline, thumbnail and runs that a published notebook has declared."""
-    result = notebook.metadata["mnistlab"]["result"]
-    return result["headline"], result["thumbnail"], tuple(result["runs"])
+        pass
+    return None
 
 
 def why_execute(page: Page, parts: Mapping[str, str], out: Path) -> str:
     """Why a page must be executed, or an empty text if the published one is current."""
-    published = out / "notebooks" / f"{page.name}.ipynb"
-    if not published.exists() or not (out / "site" / f"{page.name}.html").exists():
-        return "not published yet"
-    notebook = read_published(published)
-    if notebook is None:
-        return "the published notebook cannot be read"
-    old = notebook.metadata["mnistlab"]["key_parts"]
+    path = out / "notebooks" / f"{page.name}.ipynb"
+    published = read_published(path)
+    if published is None:
+        return "its notebook cannot be read" if path.exists() else "not published yet"
+    old = published["key_parts"]
     changed = [name for name in parts if parts[name] != old.get(name)]
     return f"changed: {', '.join(changed)}" if changed else ""

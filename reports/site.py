@@ -1,21 +1,24 @@
 """Render executed notebooks as HTML pages with nbconvert, and the index with Jinja2."""
 
+import hashlib
 import html
 import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, Template
-from nbconvert import HTMLExporter
 
 from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import write_atomically
-from mnistlab.tables import Table
+from reports.pages import read_published
+
+if TYPE_CHECKING:
+    from mnistlab.tables import Table
 
 TEMPLATES = Path(__file__).with_name("templates")
 ASSETS = ("style.css", "site.js")
@@ -33,19 +36,104 @@ class _Safe(str):
         return self
 
 
+@cache
+def look() -> str:
+    """SHA-256 of what decides how pages look, but for the files that they link to."""
+    digest = hashlib.sha256(version("nbconvert").encode())
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".j2", ".json"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def is_current(path: Path, key: str) -> bool:
+    """Whether a page was made of what this key is of; `finish` has noted it."""
+    return path.exists() and path.read_bytes().endswith(_mark(key).encode())
+
+
+def finish(path: Path, html: str, key: str) -> None:
+    """Write a page, and of what it was made."""
+    write_atomically(path, f"{html}{_mark(key)}".encode())
+
+
+def _mark(key: str) -> str:
+    return f"\n<!-- made of {key} -->\n"
+
+
+def key_of(*parts: object) -> str:
+    """SHA-256 of the parts of a page."""
+    return hashlib.sha256(
+        json.dumps([look(), *parts], default=str).encode()
+    ).hexdigest()
+
+
+def update_page(out: Path, name: str, names: Sequence[str], failure: str = "") -> None:
+    """Render a page of the site anew if its notebook, its look or its banner changed.
+
+    Args:
+        out: the output folder, with the executed notebook in `notebooks/`.
+        name: which page.
+        names: all pages of the site.
+        failure: how its last execution ended, if badly: then what there is of it in
+            `failed/` has a page of its own, and the last good page has a banner.
+    """
+    site, good = out / "site", out / "notebooks" / f"{name}.ipynb"
+    failed = site / "failed" / f"{name}.html"
+    if failure:
+        attempt = out / "failed" / f"{name}.ipynb"
+        banner = f"This execution ended as {failure}"
+        _update(failed, attempt, name, names, "../", banner, failure)
+    else:
+        failed.unlink(missing_ok=True)
+    published = read_published(good)
+    if published is None:
+        write_missing(site, name, names)
+        return
+    banner = ""
+    if failure:
+        status, when = failure.partition(":")[0], published["executed"]
+        banner = f"The last execution ended as {status}; this page is of {when}."
+    _update(site / f"{name}.html", good, name, names, "", banner)
+
+
+def _update(
+    path: Path,
+    notebook: Path,
+    name: str,
+    names: Sequence[str],
+    root: str,
+    banner: str,
+    failure: str = "",
+) -> None:
+    content = notebook.read_text("utf-8") if notebook.exists() else ""
+    key = key_of(content, list(names), root, banner)
+    if not is_current(path, key):
+        finish(path, render(content, name, names, root, banner, failure), key)
+
+
 def render(
-    notebook: nbformat.NotebookNode,
+    content: str,
     page: str,
     pages: Sequence[str],
-    *,
     root: str = "",
     banner: str = "",
+    failure: str = "",
 ) -> str:
     """One notebook as an HTML page that loads nothing from another host.
 
     Links to run records are turned to the copies below the site. `root` is the way
-    from the page to the site's top, `banner` a sentence above the notebook.
+    from the page to the site's top, `banner` a sentence above the notebook, `failure`
+    what stands instead of a notebook that is empty.
     """
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    if content:
+        notebook = nbformat.reads(content, as_version=4)
+    else:
+        text = f"# Nothing was executed\n\n{html.escape(failure)}"
+        cells = [nbformat.v4.new_markdown_cell(text)]
+        notebook = nbformat.v4.new_notebook(cells=cells)
     exporter = HTMLExporter(
         template_name="mnistlab",
         extra_template_basedirs=[str(TEMPLATES)],
@@ -94,14 +182,15 @@ def copy_records(runs: Sequence[Run], site: Path) -> None:
         write_atomically(target, (run.folder / "run.json").read_bytes())
 
 
-def begin(site: Path, pages: Sequence[str]) -> None:
-    """Write what pages need, so that each can be read as soon as it is there."""
+def begin(out: Path, pages: Sequence[str]) -> None:
+    """Write what pages need, and those of earlier builds as they look now."""
+    site = out / "site"
     for name in ASSETS:
         content = (TEMPLATES / "mnistlab" / name).read_bytes()
         write_atomically(site / name, content)
     for name in pages:
-        if not (site / f"{name}.html").exists():
-            write_missing(site, name, pages)
+        if not (site / "failed" / f"{name}.html").exists():
+            update_page(out, name, pages)
 
 
 def write_missing(site: Path, name: str, pages: Sequence[str]) -> None:
@@ -116,8 +205,9 @@ def write_missing(site: Path, name: str, pages: Sequence[str]) -> None:
 def write_index(
     site: Path,
     cards: Sequence[Mapping[str, Any]],
-    tables: Mapping[str, Table],
+    tables: Mapping[str, "Table"],
     pages: Sequence[str],
+    key: str,
 ) -> None:
     """Write the index: a card for each notebook, and tables by their titles."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -128,7 +218,7 @@ def write_index(
         about=f"Made {made}.",
         tables=shown,
     )
-    write_atomically(site / "index.html", text.encode())
+    finish(site / "index.html", text, key)
 
 
 def write_environment(site: Path, runs: Sequence[Run], pages: Sequence[str]) -> None:
@@ -154,8 +244,12 @@ def _site(page: str, pages: Sequence[str], title: str) -> dict[str, Any]:
     return {"root": "", "page": page, "pages": pages, "title": f"{title} · mnistlab"}
 
 
-def machines(runs: Sequence[Run]) -> Table:
+def machines(runs: Sequence[Run]) -> "Table":
     """Each combination of machine and versions, and how many runs were made there."""
+    import pandas as pd
+
+    from mnistlab.tables import Table
+
     counts: dict[tuple[tuple[str, str], ...], int] = {}
     for run in runs:
         made = run.record["environment"]
@@ -176,8 +270,12 @@ def machines(runs: Sequence[Run]) -> Table:
     return Table(pd.DataFrame(rows), "" if rows else "There are no runs yet.", True)
 
 
-def recipes(runs: Sequence[Run]) -> Table:
+def recipes(runs: Sequence[Run]) -> "Table":
     """Every run with its key, and the command that makes it again."""
+    import pandas as pd
+
+    from mnistlab.tables import Table
+
     rows = [
         {
             "model": run.name,
@@ -233,21 +331,9 @@ def command(run: Run) -> str:
     return text if backend == "tensorflow" else f"KERAS_BACKEND={backend} {text}"
 
 
-def title_of(notebook: nbformat.NotebookNode, name: str) -> str:
+def title_of(notebook: Any, name: str) -> str:
     """The first heading of a notebook, without the sign."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and cell.source.startswith("# "):
             return cell.source.splitlines()[0][2:]
     return name
-
-
-def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
-    """Write `summary.json`, for other tools."""
-    text = json.dumps(summary, indent=1, allow_nan=False)
-    write_atomically(out / "summary.json", text.encode())
-
-
-def failure_page(message: str) -> nbformat.NotebookNode:
-    """A notebook that only says why there is none."""
-    text = f"# Nothing was executed\n\n{html.escape(message)}"
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])

@@ -18,7 +18,7 @@ from reports import evidence, summary
 def test_the_evidence_is_small_and_of_clean_commits():
     files = [path for path in (ROOT / "results").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 45 * 2**20
-    runs = study.evidence()
+    runs = store.evidence()
     assert runs
     for run in runs:
         assert re.fullmatch("[0-9a-f]{40}", run.record["commit"]), run
@@ -26,7 +26,7 @@ def test_the_evidence_is_small_and_of_clean_commits():
 
 
 def test_one_run_of_a_model_keeps_its_weights_as_float16():
-    kept = [run for run in study.evidence() if (run.folder / "weights.npz").exists()]
+    kept = [run for run in store.evidence() if (run.folder / "weights.npz").exists()]
     names = [run.name for run in kept]
     assert kept
     assert len(set(names)) == len(names)
@@ -47,7 +47,7 @@ def test_one_run_of_a_model_keeps_its_weights_as_float16():
 def test_a_committed_key_is_that_of_the_experiment_with_its_name():
     """The runs with rows were renamed: a key does not contain the name."""
     known = {e.name: e for e in (*sum(models.FAMILIES.values(), ()), *models.CONTROLS)}
-    for run in study.evidence():
+    for run in store.evidence():
         parts = run.record["key_parts"]
         assert run.experiment == known[run.name]
         layers = json.loads(json.dumps([asdict(x) for x in run.experiment.layers]))
@@ -83,7 +83,7 @@ def test_the_findings_have_the_epochs_of_the_evidence():
 
 
 def test_the_coverage_in_results_is_that_of_its_runs(digits):
-    table = summary.coverage_table(list(evidence.wanted(digits)), study.evidence())
+    table = summary.coverage_table(list(evidence.wanted(digits)), store.evidence())
     assert table in (ROOT / "results/README.md").read_text()
 
 
@@ -155,7 +155,7 @@ def test_a_record_that_does_not_name_its_processor_is_of_another_machine(
 
 
 def test_predictions_are_those_of_the_kept_weights(digits, capsys, tmp_path):
-    run = next(r for r in study.committed_runs("conv2_b21") if r.has_weights)
+    run = next(r for r in store.committed_runs("conv2_b21") if r.has_weights)
     assert evidence.verify_weights([run], digits)
     assert "agrees: from its weights, " in capsys.readouterr().out
     damaged = tmp_path / "damaged"

@@ -2,6 +2,7 @@
 
 import pytest
 from conftest import make_spec
+from reports.terminal import Board, reports
 from rich.console import Console
 
 from mnistlab import live
@@ -9,7 +10,6 @@ from mnistlab.progress import Tally
 from mnistlab.schedule import Progress
 from reports.build import Published
 from reports.pages import Page
-from reports.terminal import Board, reports
 
 
 def history(epochs):

@@ -349,12 +349,12 @@ def test_the_stored_weights_have_the_hash_of_the_record(written):
 
 def test_a_stored_run_is_found_with_its_predictions(written, finished, tmp_path):
     spec, _ = written
-    found = store.find_run(tmp_path, spec)
+    found = store.stored_run(tmp_path, spec)
     assert found.experiment == TINY
     predicted, confidence = found.predictions()
     np.testing.assert_array_equal(predicted, finished.outcome.predicted)
     np.testing.assert_array_equal(confidence, finished.outcome.confidence)
-    assert store.find_run(tmp_path, replace(spec, backend="jax")) is None
+    assert store.stored_run(tmp_path, replace(spec, backend="jax")) is None
     assert [run.key16 for run in store.stored_runs(tmp_path)] == [found.key16]
 
 
@@ -405,13 +405,13 @@ def test_a_damaged_or_foreign_record_is_a_miss_with_a_warning(
     spec, run = written
     (run.folder / "run.json").write_text(damage(run.record))
     with pytest.warns(UserWarning, match="is not used"):
-        assert store.find_run(tmp_path, spec) is None
+        assert store.stored_run(tmp_path, spec) is None
 
 
 def test_a_run_without_its_record_has_not_finished(written, tmp_path):
     spec, run = written
     (run.folder / "run.json").unlink()
-    assert store.find_run(tmp_path, spec) is None
+    assert store.stored_run(tmp_path, spec) is None
     assert store.stored_runs(tmp_path) == []
 
 
@@ -452,12 +452,12 @@ def test_a_run_that_is_made_again_is_never_half_old_and_half_new(
     monkeypatch.setattr(store, "write_atomically", cut_off)
     with pytest.raises(KeyboardInterrupt):
         store.write_run(tmp_path, spec, finished, {})
-    assert store.find_run(tmp_path, spec) is None
+    assert store.stored_run(tmp_path, spec) is None
     monkeypatch.undo()
     store.write_run(tmp_path, spec, finished, {})
     state = train.initial_state(spec.task)
     store.write_checkpoint(tmp_path, spec, state)
-    assert store.find_run(tmp_path, spec) is None
+    assert store.stored_run(tmp_path, spec) is None
     assert store.read_checkpoint(tmp_path, spec) == state, "the next build goes on"
 
 

@@ -193,7 +193,7 @@ def test_profiles_resolve_to_numbers(digits):
 def test_by_default_the_committed_seeds_are_wanted_and_found(digits, tmp_path):
     specs = study.specify("mlp", digits)
     assert {spec.task.seed for spec in specs} >= set(range(5))
-    assert all(study.find_run(tmp_path, spec).status == "evidence" for spec in specs)
+    assert all(store.find_run(tmp_path, spec).status == "evidence" for spec in specs)
     assert [s.task.seed for s in study.specify("mlp", digits, seeds=[7])] == [7] * 3
     short = study.specify("mlp", digits, profile="quick")
     assert [spec.task.seed for spec in short] == [0] * 3
@@ -205,25 +205,25 @@ def test_a_committed_run_counts_whatever_the_versions_and_is_said_to(
     digits, tmp_path, monkeypatch
 ):
     (spec,) = study.specify([models.mlp.mlp_e1], digits, seeds=[0])
-    kept = study.find_run(tmp_path, spec)
+    kept = store.find_run(tmp_path, spec)
     assert runs.other_versions([kept]) == ""
     nines = lambda names: dict.fromkeys(names, "9")  # noqa: E731
     monkeypatch.setattr(runs, "package_versions", nines)
-    assert store.find_run(study.EVIDENCE, spec) is None, "its key is another one now"
-    assert study.find_run(tmp_path, spec).record["key"] == kept.record["key"]
+    assert store.stored_run(store.EVIDENCE, spec) is None, "its key is another one now"
+    assert store.find_run(tmp_path, spec).record["key"] == kept.record["key"]
     keras = kept.record["key_parts"]["versions"]["keras"]
     said = runs.other_versions([kept])
     assert f"mlp_e1: trained with keras {keras}; 9 is installed" in said
     assert f"keras {keras}; 9 is installed" in tables.scores([kept]).caption
     edited = dict.fromkeys(environment.KEYED_MODULES, "0")
     monkeypatch.setattr(runs, "code_digest", lambda: edited)
-    assert study.find_run(tmp_path, spec) is None, "other training code is another run"
+    assert store.find_run(tmp_path, spec) is None, "other training code is another run"
 
 
 def test_a_model_of_2019_without_committed_runs_is_not_trained_unasked(
     digits, monkeypatch
 ):
-    monkeypatch.setattr(study, "committed_runs", lambda name: ())
+    monkeypatch.setattr(store, "committed_runs", lambda name: ())
     b71 = EXPERIMENTS["conv7_b71"]
     mine = replace(b71, name="conv7_mine")
     names = [s.task.experiment.name for s in study.specify([b71, mine], digits)]
@@ -239,14 +239,14 @@ def test_a_model_of_2019_without_committed_runs_is_not_trained_unasked(
 
 def test_what_a_training_may_take_is_told_from_the_committed_times(digits):
     specs = study.specify("mlp", digits, seeds=[50])
-    seconds = study.expected_seconds(specs)
+    seconds = sum(progress.expected_seconds(specs).values())
     by_hand = 0.0
     for experiment in models.mlp.FAMILY:
-        kept = study.committed_runs(experiment.name)
+        kept = store.committed_runs(experiment.name)
         by_hand += float(np.mean([run.record["cpu_seconds"] for run in kept]))
     assert seconds == pytest.approx(by_hand, rel=0.5)
     quick = study.specify("mlp", digits, profile="quick")
-    assert study.expected_seconds(quick) < seconds / 50
+    assert sum(progress.expected_seconds(quick).values()) < seconds / 50
 
 
 def test_load_runs_gathers_and_names_the_gaps(digits, tmp_path):
