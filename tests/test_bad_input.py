@@ -33,7 +33,7 @@ from mnistlab import data, models, schedule, study
 from mnistlab.files import IDX_FILES
 from mnistlab.models.experiment import Layer
 from mnistlab.models.layers import adam, conv, dense, dropout, flatten, pool
-from reports import pages as plan
+from reports import pages
 
 sys.path.insert(0, str(ROOT))
 import run_all
@@ -237,7 +237,6 @@ OPTIONS = {
 def run(tmp_path, monkeypatch, capfd):
     """Call the command in this process, as a user would in a shell."""
     data._read.cache_clear()
-    plan.default_parameters.cache_clear()
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
 
     def call(*arguments):
@@ -422,7 +421,7 @@ def test_a_notebook_that_is_none_is_named_and_no_page_of_it_published(
     here = tmp_path / "notebooks"
     here.mkdir()
     (here / "mine.ipynb").write_bytes(content)
-    monkeypatch.setattr(plan, "NOTEBOOKS", here)
+    monkeypatch.setattr(pages, "NOTEBOOKS", here)
     before = contents(here)
     code, out, err = run(*SMOKE, "--out", tmp_path / "out")
     assert code == expected
@@ -440,7 +439,7 @@ def test_outputs_of_another_time_are_not_published(run, tmp_path, monkeypatch):
     made.cells[1].outputs = [nbformat.v4.new_output("stream", text="of yesterday")]
     made.cells[1].execution_count = 77
     nbformat.write(made, tmp_path / "mine.ipynb")
-    monkeypatch.setattr(plan, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path)
     code, out, err = run(*SMOKE, "--out", tmp_path / "out")
     assert code == 0, out + err
     page = (tmp_path / "out" / "site" / "mine.html").read_text()

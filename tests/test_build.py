@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from conftest import DECLARE, ROOT, notebook_of, run_command
 
-from mnistlab import data, models, store
+from mnistlab import data, models, schedule, store
 from mnistlab.result import RESULT_MIME
 from mnistlab.runs import Run
 from mnistlab.study import StudyError
-from reports import build, index
-from reports import pages as plan
+from reports import build, index, pages
 from reports.execute import execute
 
 SMOKE = ("--profile", "smoke")
@@ -210,7 +209,7 @@ def test_a_notebook_kernel_trains_the_same_bits_as_run_all(built, tmp_path):
     shown = nbformat.read(tmp_path / "mlp.ipynb", as_version=4)
     (cell,) = (c for c in shown.cells if c.source.startswith("runs = study("))
     progress = json.dumps(cell.outputs)
-    assert progress.count("trained, epoch 1 of 1, accuracy") == 3
+    assert progress.count("3 of 3 runs") == 1
 
 
 def test_bad_use_in_a_shell_is_one_line_and_exit_code_2(tmp_path):
@@ -232,6 +231,16 @@ def test_help_answers_within_a_second():
     assert sorted(seconds)[1] < 1
 
 
+def publish_alone(path, out, monkeypatch):
+    """A notebook as the only one of a site."""
+    monkeypatch.setattr(pages, "default_parameters", lambda path: {})
+    page = pages.Page(path.stem, path, {}, ())
+    alone = build.Build((page,), out, data.load(), (page.name,))
+    (done,), _ = build.publish_pages(alone, workers=1, timeout=60)
+    index.write_site([done], out, alone.names, alone.dataset)
+    return done
+
+
 def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path, monkeypatch):
     folder, out = tmp_path / "notebooks", tmp_path / "out"
     folder.mkdir()
@@ -239,11 +248,7 @@ def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path, monkeypa
 
     def publish(*sources):
         nbformat.write(notebook_of(*sources), path)
-        page = plan.Page("page", path, {}, ())
-        monkeypatch.setattr(build, "default_parameters", lambda path: {})
-        done = build.publish_page(page, out, ["page"], timeout=60)
-        index.write_site([done], out, ["page"], data.load())
-        return done.status
+        return publish_alone(path, out, monkeypatch).status
 
     assert publish("1", DECLARE) == "published"
     assert publish("1", DECLARE) == "reused"
@@ -310,13 +315,13 @@ def test_what_records_and_folders_are_called_is_escaped_on_every_page(built, tmp
             "python": HOSTILE, "packages": {HOSTILE: HOSTILE},
         }  # fmt: skip
         path.write_text(json.dumps(record))
-    pages = ("data", "mlp", "compare")
-    only = [part for page in pages for part in ("--only", page)]
+    shown = ("data", "mlp", "compare")
+    only = [part for page in shown for part in ("--only", page)]
     size = ("--profile", "smoke", "--dataset", folder)
     done = run_command(*size, *only, "--out", copy)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Runs: 3 reused" in done.stdout, "the name decides nothing"
-    for page in (*pages, "index", "environment"):
+    for page in (*shown, "index", "environment"):
         text = (copy / "site" / f"{page}.html").read_text()
         assert "<img src=x" not in text, page
     text = (copy / "site" / "environment.html").read_text()
@@ -328,23 +333,22 @@ def test_the_index_escapes_what_a_notebook_declares(tmp_path, monkeypatch):
     folder.mkdir()
     script = "from mnistlab.result import declare\ndeclare('<script>alert(1)</script>')"
     nbformat.write(notebook_of(script), folder / "page.ipynb")
-    monkeypatch.setattr(build, "default_parameters", lambda path: {})
-    page = plan.Page("page", folder / "page.ipynb", {}, ())
-    done = build.publish_page(page, out, ["page"], timeout=60)
-    index.write_site([done], out, ["page"], data.load())
+    publish_alone(folder / "page.ipynb", out, monkeypatch)
     for name in ("index", "page"):
         assert "<script>alert(1)" not in (out / "site" / f"{name}.html").read_text()
 
 
+def planned(out, **options):
+    """A smoke build of two pages."""
+    dataset = data.load()
+    shown = pages.pages(["mlp", "compare"], {"profile": "smoke"}, {}, dataset)
+    return build.plan(shown, out, dataset, **options)
+
+
 def test_a_run_that_is_missing_fails_its_family_page_and_is_named(tmp_path):
     """As after a failed training: the page says which, compare goes on."""
-    dataset = data.load()
-    options = {"profile": "smoke"}
-    pages = plan.pages(["mlp", "compare"], options, {}, dataset)
-    ended, ended_by = build.publish_pages(
-        pages, tmp_path,
-        names=["mlp", "compare"], workers=2, timeout=120,
-    )  # fmt: skip
+    smoke = planned(tmp_path)
+    ended, ended_by = build.publish_pages(smoke, workers=2, timeout=120)
     assert ended_by is None
     mlp, compare = ended
     assert mlp.status == "failed"
@@ -358,20 +362,15 @@ def test_a_run_that_fails_under_fresh_is_not_shown_as_it_was_before(built, tmp_p
     """Its record of before is there; neither its page nor those of all runs use it."""
     out = tmp_path / "out"
     shutil.copytree(built[0], out)
-    dataset = data.load()
-    options = {"profile": "smoke"}
-    pages = plan.pages(["mlp", "compare"], options, {}, dataset)
-    specs = pages[0].specs
+    fresh = planned(out, fresh=True)
     before = (out / "notebooks" / "compare.ipynb").read_bytes()
 
-    def train(ended):
-        for number, spec in enumerate(specs):
-            ended(spec, "" if number else "no memory")
+    def train(note):
+        for number, spec in enumerate(fresh.specs):
+            kind = "trained" if number else "failed"
+            note(schedule.Progress(kind, spec, message="no memory"))
 
-    ended, _ = build.publish_pages(
-        pages, out, names=["mlp", "compare"], workers=2,
-        timeout=120, fresh=True, missing=specs, train=train,
-    )  # fmt: skip
+    ended, _ = build.publish_pages(fresh, workers=2, timeout=120, train=train)
     assert [done.status for done in ended] == ["failed", "failed"]
     assert {done.message for done in ended} == {"mlp_e1, seed 0: no memory"}
     assert (out / "notebooks" / "compare.ipynb").read_bytes() == before
@@ -385,8 +384,8 @@ def test_what_a_page_is_made_of_decides_whether_it_is_executed_again(tmp_path):
     shutil.copy(source, path)
 
     def parts():
-        page = plan.Page("data", path, {"dataset": "mnist"}, ())
-        return plan.page_key_parts(page, tmp_path)
+        page = pages.Page("data", path, {"dataset": "mnist"}, ())
+        return pages.page_key_parts(page, {})
 
     before = parts()
     notebook = nbformat.read(path, as_version=4)
@@ -411,10 +410,10 @@ def test_a_parameters_cell_may_only_hold_literals(tmp_path):
     notebook.cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(notebook, tmp_path / "a.ipynb")
     with pytest.raises(StudyError, match="may only hold lines such as"):
-        plan.default_parameters(tmp_path / "a.ipynb")
+        pages.default_parameters(tmp_path / "a.ipynb")
     nbformat.write(notebook_of("epochs = 3"), tmp_path / "b.ipynb")
     with pytest.raises(StudyError, match="no cell is tagged 'parameters'"):
-        plan.default_parameters(tmp_path / "b.ipynb")
+        pages.default_parameters(tmp_path / "b.ipynb")
 
 
 def test_records_of_a_page_are_the_declared_ones(built):

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from mnistlab import models
 from mnistlab.study import load_runs, study
-from reports import pages as plan
+from reports import pages
 
 NOTEBOOKS = {
     path.stem: nbformat.read(path, as_version=4)
@@ -35,7 +35,7 @@ def code_cells(name, parameters=False):
 
 def test_the_collection_is_complete():
     assert set(NOTEBOOKS) == {"data", *models.FAMILIES, "compare", "claims"}
-    assert plan.notebook_names() == ["data", *models.FAMILIES, "compare", "claims"]
+    assert pages.notebook_names() == ["data", *models.FAMILIES, "compare", "claims"]
 
 
 @each_notebook
@@ -90,7 +90,7 @@ def test_the_parameters_of_a_family_notebook_are_those_of_study(family):
         name: parameter.default
         for name, parameter in inspect.signature(study).parameters.items()
     } | {"family": family}
-    assert plan.default_parameters(path) == expected
+    assert pages.default_parameters(path) == expected
 
 
 @pytest.mark.parametrize("name", ["compare", "claims"])
@@ -99,7 +99,7 @@ def test_gathering_notebooks_have_the_parameters_of_load_runs(name):
         name: parameter.default
         for name, parameter in inspect.signature(load_runs).parameters.items()
     }
-    assert plan.default_parameters(ROOT / "notebooks" / f"{name}.ipynb") == expected
+    assert pages.default_parameters(ROOT / "notebooks" / f"{name}.ipynb") == expected
 
 
 @each_notebook

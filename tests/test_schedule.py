@@ -15,6 +15,7 @@ from mnistlab import (
     environment,
     models,
     plots,
+    progress,
     runs,
     schedule,
     store,
