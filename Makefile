@@ -5,6 +5,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 	2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+# uv installs in a minute what takes pip two.
+UV := $(shell command -v uv)
+INSTALL = $(if $(UV),uv pip install -q --python $(BIN)/python,$(BIN)/python -m pip \
+	install -q --disable-pip-version-check) -c constraints.txt
 INSTALLED := .venv/.installed
 # Containers often have no other user.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -30,8 +34,7 @@ test-browser: $(INSTALLED)  ## site, JupyterLab and tutorial for real: ten minut
 		&& apt-get install -qq -y chromium >/dev/null; } || \
 		{ echo "test-browser needs Chromium: on Debian and Ubuntu," \
 		"sudo apt-get install chromium"; exit 1; }
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
-		-e '.[dev,browser]'
+	$(INSTALL) -e '.[dev,browser]'
 	$(BIN)/python -m pytest -q -m "browser or tutorial" tests/test_browser.py \
 		tests/test_docs.py
 
@@ -70,11 +73,10 @@ clean:  ## remove the virtual environment and the build
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "mnistlab needs Python 3.11, 3.12 or 3.13:" \
 		"install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no" \
+	@test -n "$(UV)" || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no" \
 		"venv module: install it (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
-		-e '.[dev]'
+	$(if $(UV),uv venv -q --clear --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
+	$(INSTALL) -e '.[dev]'
 	@# Outputs that JupyterLab saves do not reach git: the filter of .gitattributes.
 	@if git rev-parse --git-dir >/dev/null 2>&1; then \
 		git config filter.nbstripout.clean \
