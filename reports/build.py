@@ -108,11 +108,10 @@ def _injected(page: Page, out: Path) -> dict[str, Any]:
     parameters = dict(page.parameters)
     if "out" in parameters:
         parameters["out"] = os.path.relpath(out, page.path.parent)
-    defaults = pages.default_parameters(page.path)
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in parameters.items()
-        if value != defaults[name]
+        if value != page.defaults.get(name)
     }
 
 
@@ -177,6 +176,7 @@ def publish_page(
         failure = f"{done.status}: {done.message}"
         site.update_page(out, page.name, build.names, failure)
         return Published(page, done.status, done.message, done.seconds)
+    make_folder(out / "notebooks")
     os.replace(attempt, out / "notebooks" / attempt.name)
     site.copy_records(runs_named(done.result["runs"], out), out / "site")
     site.update_page(out, page.name, build.names)
@@ -242,7 +242,6 @@ def publish_pages(
         report(page.name, done.status, done.seconds, done.message)
         return done
 
-    make_folder(build.out / "notebooks")
     ended_by: BaseException | None = None
     with ThreadPoolExecutor(workers) as pool:
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,17 @@ DISPLAY_PACKAGES = (
 
 @dataclass(frozen=True)
 class Page:
-    """A notebook to publish: its file, its final parameters, runs and data it shows."""
+    """A notebook to publish: its file, its final parameters, runs and data it shows.
+
+    `defaults` are the values in its own cell; papermill sets what differs from them.
+    """
 
     name: str
     path: Path
     parameters: dict[str, Any]
     specs: tuple[RunSpec, ...]
     fingerprint: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,7 @@ def pages(
                 own[key] = _checked(key, value, defaults[name][key])
         specs = tuple(_specs(name, own, dataset))
         path = NOTEBOOKS / f"{name}.ipynb"
-        result.append(Page(name, path, own, specs, dataset.fingerprint))
+        result.append(Page(name, path, own, specs, dataset.fingerprint, defaults[name]))
     return result
 
 

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from mnistlab import data, models, train
+from mnistlab import data, models, schedule, train
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.files import IDX_FILES
 from mnistlab.models.experiment import Experiment, Recipe, layer_names
@@ -48,6 +49,35 @@ def _closed_figures():
 def _plain_environment(monkeypatch):
     for name in ("MNISTLAB_TRAIN", "MNISTLAB_PAGE_FOLDER"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def _workers():
+    """Two workers that train for all tests: a new one imports Keras for six seconds."""
+    kept = ExitStack()
+    clients = []
+
+    @contextmanager
+    def shared(count):
+        if not clients:
+            clients.append(kept.enter_context(local_cluster(2)))
+        try:
+            yield clients[0]
+        except BaseException:  # what it has begun is not to go on in the next test
+            clients.clear()
+            with suppress(BaseException):
+                kept.__exit__(*sys.exc_info())
+            raise
+
+    local_cluster = schedule._local_cluster
+    yield shared
+    kept.close()
+
+
+@pytest.fixture(autouse=True)
+def _shared_workers(request, monkeypatch, _workers):
+    if "faults" not in request.keywords:
+        monkeypatch.setattr(schedule, "_local_cluster", _workers)
 
 
 @pytest.fixture(scope="session")

@@ -406,7 +406,7 @@ NOTEBOOKS = {
     "no text": (b"\xff\xfe\x00", 2, "cannot be read as a notebook"),
     "no notebook": (b"{}", 2, "cannot be read as a notebook"),
     "a format of the future": (notebook(nbformat=9), 2, "cannot be read as a notebook"),
-    "a format of 2012": (of_2012(), 2, "no cell is tagged 'parameters'"),
+    "a format of 2012": (of_2012(), 2, "cannot be read as a notebook"),
     "an unknown kernel": (of_another_language(), 1, "no kernel named 'fortran'"),
     "an error in a cell": (notebook("1 / 0", DECLARE), 1, "ZeroDivisionError"),
     "no result": (notebook("1"), 1, "declares no result"),

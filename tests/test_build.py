@@ -231,9 +231,8 @@ def test_help_answers_within_a_second():
     assert sorted(seconds)[1] < 1
 
 
-def publish_alone(path, out, monkeypatch):
+def publish_alone(path, out):
     """A notebook as the only one of a site."""
-    monkeypatch.setattr(pages, "default_parameters", lambda path: {})
     page = pages.Page(path.stem, path, {}, ())
     alone = build.Build((page,), out, data.load(), (page.name,))
     (done,), _ = build.publish_pages(alone, workers=1, timeout=60)
@@ -241,14 +240,14 @@ def publish_alone(path, out, monkeypatch):
     return done
 
 
-def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path, monkeypatch):
+def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path):
     folder, out = tmp_path / "notebooks", tmp_path / "out"
     folder.mkdir()
     path = folder / "page.ipynb"
 
     def publish(*sources):
         nbformat.write(notebook_of(*sources), path)
-        return publish_alone(path, out, monkeypatch).status
+        return publish_alone(path, out).status
 
     assert publish("1", DECLARE) == "published"
     assert publish("1", DECLARE) == "reused"
@@ -328,12 +327,12 @@ def test_what_records_and_folders_are_called_is_escaped_on_every_page(built, tmp
     assert "--dataset FOLDER" in text
 
 
-def test_the_index_escapes_what_a_notebook_declares(tmp_path, monkeypatch):
+def test_the_index_escapes_what_a_notebook_declares(tmp_path):
     folder, out = tmp_path / "notebooks", tmp_path / "out"
     folder.mkdir()
     script = "from mnistlab.result import declare\ndeclare('<script>alert(1)</script>')"
     nbformat.write(notebook_of(script), folder / "page.ipynb")
-    publish_alone(folder / "page.ipynb", out, monkeypatch)
+    publish_alone(folder / "page.ipynb", out)
     for name in ("index", "page"):
         assert "<script>alert(1)" not in (out / "site" / f"{name}.html").read_text()
 
