@@ -11,8 +11,9 @@ import numpy as np
 from mnistlab import stats
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.environment import same_machine
-from mnistlab.judging import LEAST_SEEDS, accuracy, seeds_interval
-from mnistlab.runs import Run
+from mnistlab.judging import LEAST_SEEDS, accuracy, comparable, seeds_interval
+from mnistlab.models import FAMILIES
+from mnistlab.runs import Run, RunSpec
 
 # Of MNIST's test images these labels are doubtful: fewer than three of five people
 # agreed with them. Given -> likelier digit, by index; from cleanlab's check of
@@ -22,6 +23,51 @@ DOUBTFUL = {
     2597: (5, 3), 2654: (6, 1), 3520: (6, 4), 3558: (5, 0), 5937: (5, 3),
     6651: (0, 6), 6783: (1, 6), 8527: (4, 9), 9679: (6, 3), 9729: (5, 6),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All runs there are for a question: this build's, the evidence's, the gaps.
+
+    `labels` are those of MNIST's test images, uint8 (10000,), on which full runs are
+    judged.
+    """
+
+    runs: list[Run]
+    evidence: list[Run]
+    missing: list[RunSpec]
+    labels: np.ndarray
+
+    @property
+    def full(self) -> list[Run]:
+        """One run of each seed of each model, of its whole recipe on all of MNIST.
+
+        This build's and the evidence's, of the models of the collection as they are
+        defined now, in their order; no model with runs of two backends.
+        """
+        found = comparable([run for run in self.everything if run.compares_with_2019])
+        order = [e.name for family in FAMILIES.values() for e in family]
+        return [run for name in order if name in found for run in found[name].values()]
+
+    @property
+    def short(self) -> list[Run]:
+        """This build's other runs, which do not compare with 2019."""
+        return [run for run in self.runs if not run.compares_with_2019]
+
+    @property
+    def everything(self) -> list[Run]:
+        """Every run there is, one of each key: this build's, where it has it."""
+        keys = {run.record["key"] for run in self.runs}
+        kept = [run for run in self.evidence if run.record["key"] not in keys]
+        return [*kept, *self.runs]
+
+    def _repr_html_(self) -> str:
+        own = sum(run.status != "evidence" for run in self.runs)
+        text = f"<p>{own} runs of this build; {len(self.evidence)} committed full runs"
+        if self.missing:
+            names = ", ".join(spec.title for spec in self.missing)
+            text += f"; missing in this build: {names}"
+        return text + ".</p>"
 
 
 def by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mnistlab import train
+from mnistlab import reported, train
 from mnistlab.environment import PACKAGE
 from mnistlab.record import SCHEMA, make_record
 from mnistlab.runs import Run, RunSpec, experiment_from, key_parts, run_key
@@ -226,6 +226,11 @@ def committed_seeds(spec: RunSpec) -> list[int]:
         for run in committed_runs(spec.task.experiment.name)
         if _without(run.record["key_parts"], "versions", "seed") == wanted
     ]
+
+
+def awaits_runs(name: str) -> bool:
+    """Whether it is a model of 2019 whose committed runs are still to come."""
+    return name in reported.finals() and not committed_runs(name)
 
 
 def find_run(out: Path, spec: RunSpec) -> Run | None:

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock, Timeout
 
-from mnistlab import data, models, reported, store
+from mnistlab import data, models, store
+from mnistlab.comparison import Gathered
 from mnistlab.environment import BACKEND_PACKAGES, package_versions
-from mnistlab.judging import comparable
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
 from mnistlab.progress import Board, expected_seconds, in_cell
@@ -159,14 +158,9 @@ def _usual_seeds(spec: RunSpec) -> list[int]:
         and spec.fingerprint == data.MNIST_FINGERPRINT
         and spec.task.epochs == spec.task.experiment.recipe.epochs
     )
-    if not kept and is_default and awaits_runs(spec.task.experiment.name):
+    if not kept and is_default and store.awaits_runs(spec.task.experiment.name):
         return []
     return list(dict.fromkeys(kept)) or [spec.task.seed]
-
-
-def awaits_runs(name: str) -> bool:
-    """Whether it is a model of 2019 whose committed runs are still to come."""
-    return name in reported.finals() and not store.committed_runs(name)
 
 
 @contextmanager
@@ -268,54 +262,6 @@ def study(
             raise StudyError(f"{len(failed)} of {len(results)} runs failed: {reasons}")
         found |= {result.spec: result.run for result in results}
     return [run for run in found.values() if run is not None]
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """All runs there are for a question: this build's, the evidence's, the gaps.
-
-    `labels` are those of MNIST's test images, uint8 (10000,), on which full runs are
-    judged.
-    """
-
-    runs: list[Run]
-    evidence: list[Run]
-    missing: list[RunSpec]
-    labels: np.ndarray | None = None
-
-    @property
-    def full(self) -> list[Run]:
-        """One run of each seed of each model, of its whole recipe on all of MNIST.
-
-        This build's and the evidence's, of the models of the collection as they are
-        defined now, in their order; no model with runs of two backends. None without
-        labels to judge them by.
-        """
-        if self.labels is None:
-            return []
-        found = comparable([run for run in self.everything if run.compares_with_2019])
-        order = [e.name for family in models.FAMILIES.values() for e in family]
-        return [run for name in order if name in found for run in found[name].values()]
-
-    @property
-    def short(self) -> list[Run]:
-        """This build's other runs, which do not compare with 2019."""
-        return [run for run in self.runs if not run.compares_with_2019]
-
-    @property
-    def everything(self) -> list[Run]:
-        """Every run there is, one of each key: this build's, where it has it."""
-        keys = {run.record["key"] for run in self.runs}
-        kept = [run for run in self.evidence if run.record["key"] not in keys]
-        return [*kept, *self.runs]
-
-    def _repr_html_(self) -> str:
-        own = sum(run.status != "evidence" for run in self.runs)
-        text = f"<p>{own} runs of this build; {len(self.evidence)} committed full runs"
-        if self.missing:
-            names = ", ".join(spec.title for spec in self.missing)
-            text += f"; missing in this build: {names}"
-        return text + ".</p>"
 
 
 def load_runs(

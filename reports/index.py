@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from mnistlab import data
+from mnistlab.comparison import Gathered
 from mnistlab.data import Dataset
 from mnistlab.environment import package_digest
 from mnistlab.runs import Run
 from mnistlab.store import evidence, runs_named
-from mnistlab.study import Gathered
 from reports import site
 from reports.pages import Published, read_published
 
@@ -50,7 +50,7 @@ def write_site(
         data.load().y_test,
     )
     boards = {}
-    if gathered.full and gathered.labels is not None:
+    if gathered.full:
         board = leader_board(gathered.full, gathered.labels)
         boards["Leader board: full runs, as 2019 trained"] = board
     own = [

@@ -8,11 +8,11 @@ import numpy as np
 from prettytable import PrettyTable, TableStyle
 
 from mnistlab import claims, judging, reported
+from mnistlab.comparison import Gathered
 from mnistlab.models import FAMILIES
 from mnistlab.models.sizes import params
 from mnistlab.progress import duration
 from mnistlab.runs import Run, RunSpec, run_key
-from mnistlab.study import Gathered
 from mnistlab.tables.base import percent, percent_range
 from mnistlab.tables.of_2019 import ratio
 

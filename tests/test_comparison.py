@@ -1,7 +1,6 @@
 """Models side by side: who is best, what it costs, who errs where; and the figures."""
 
 import json
-from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -114,12 +113,11 @@ def test_full_and_short_runs_are_kept_apart(three):
     whole = three[0]
     short = Run(whole.record | {"epochs": 2, "key": "short"}, whole.folder)
     control = fake("conv2_b21_75_epochs")
-    gathered = study.Gathered([short], [*three, control], [], LABELS)
+    gathered = comparison.Gathered([short], [*three, control], [], LABELS)
     assert {run.name for run in gathered.full} == {"conv2_b21", "conv2_a2", "conv5_c2"}
     assert gathered.short == [short]
     assert len(gathered.everything) == 9
-    assert replace(gathered, labels=None).full == []
-    twice = study.Gathered([whole], [*three], [])
+    twice = comparison.Gathered([whole], [*three], [], LABELS)
     assert len(twice.everything) == 7, "a run that is both there and committed is one"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import EXPERIMENTS, ROOT, make_spec, seeds
 
-from mnistlab import batchnorm, models, reported, schedule, store, study
+from mnistlab import batchnorm, comparison, models, reported, schedule, store, study
 from mnistlab.runs import Run
 from reports import evidence, summary
 
@@ -89,7 +89,7 @@ def test_the_coverage_in_results_is_that_of_its_runs(digits):
 
 def test_a_row_of_the_readme_says_what_the_runs_say():
     runs = seeds("conv2_a2", accuracy=0.9877)
-    gathered = study.Gathered([], runs, [], [])
+    gathered = comparison.Gathered([], runs, [], [])
     rows = {
         cells[1]: cells
         for line in summary.models_table(gathered.full).splitlines()

@@ -12,6 +12,7 @@ import pytest
 from conftest import EXPERIMENTS, TINY, make_spec
 
 from mnistlab import (
+    comparison,
     environment,
     models,
     plots,
@@ -234,7 +235,7 @@ def test_a_model_of_2019_without_committed_runs_is_not_trained_unasked(
     text = plots.learning_curve(b71, []).texts[0].get_text()
     assert "run_all.py --only conv7 --seeds 1 trains it" in text
     monkeypatch.setattr(tables.board, "awaits_runs", lambda name: name == "conv7_b71")
-    said = tables.missing(study.Gathered([], [], [])).data
+    said = tables.missing(comparison.Gathered([], [], [], None)).data
     assert "No full run is committed yet** of conv7_b71;" in said
 
 

@@ -8,11 +8,12 @@ from IPython.display import Markdown
 
 from mnistlab import comparison, reported
 from mnistlab.claims import FAIR_PAIRS
+from mnistlab.comparison import Gathered
 from mnistlab.judging import LEAST_SEEDS
 from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
-from mnistlab.study import Gathered, awaits_runs
+from mnistlab.store import awaits_runs
 from mnistlab.tables.architectures import dropout_rates, regularization
 from mnistlab.tables.base import (
     Table,

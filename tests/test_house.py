@@ -1,0 +1,95 @@
+"""The structure of the code: which part may know which, and how large they are."""
+
+import ast
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tokenize
+
+import pytest
+from conftest import ROOT
+
+from mnistlab import runs, store, train
+
+# Lines of code that each may have; who removes some lowers the number.
+MOST = {"mnistlab": 5_400, "reports": 1_620, "run_all.py": 180}
+MOST_OF_A_MODULE = 315
+NO_CODE = (
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+    tokenize.ENDMARKER,
+)  # fmt: skip
+
+
+def modules(part):
+    path = ROOT / part
+    return [path] if path.suffix else sorted(path.rglob("*.py"))
+
+
+def lines_of_code(path):
+    """Without docstrings, comments and blank lines."""
+    source, lines = path.read_text(), set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        first = (getattr(node, "body", None) or [None])[0] if not isinstance(
+            node, ast.Lambda | ast.IfExp) else None  # fmt: skip
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            lines -= set(range(first.lineno, first.end_lineno + 1))
+    return len(lines)
+
+
+@pytest.mark.parametrize("part", MOST)
+def test_it_stays_small(part):
+    counts = {path.name: lines_of_code(path) for path in modules(part)}
+    print(part, sum(counts.values()), counts)
+    assert sum(counts.values()) <= MOST[part], "remove something, or say why not"
+    assert max(counts.values()) <= MOST_OF_A_MODULE, counts
+
+
+def test_the_library_does_not_know_the_tool():
+    for path in modules("mnistlab"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            tops = {name.partition(".")[0] for name in names}
+            assert not tops & {"reports", "run_all"}, f"{path} imports the tool"
+
+
+def test_plots_and_tables_need_neither_keras_nor_the_scheduler():
+    script = (
+        "import sys, mnistlab.plots, mnistlab.tables\n"
+        "print(sorted({'keras', 'distributed', 'mnistlab.schedule'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_keys_of_all_committed_runs_are_what_this_code_makes_of_them():
+    """Only their library versions may be others."""
+    committed = store.evidence()
+    assert committed
+    for run in committed:
+        record = run.record
+        task = train.Task(
+            run.experiment, run.seed, record["epochs"], record["protocol"],
+            record["train_size"], record["test_size"], record["image_data_format"],
+        )  # fmt: skip
+        data = record["dataset"]
+        spec = runs.RunSpec(
+            task,
+            data["name"],
+            data["fingerprint"],
+            record["profile"],
+            record["backend"],
+        )
+        parts = runs.key_parts(spec)
+        parts["versions"] = record["key_parts"]["versions"]
+        text = json.dumps(parts, sort_keys=True, allow_nan=False)
+        assert hashlib.sha256(text.encode()).hexdigest() == record["key"], run
