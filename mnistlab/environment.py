@@ -153,8 +153,16 @@ def _cpuinfo(name: str) -> str:
 @cache
 def _gpus() -> list[str]:
     """The names of the GPUs that CUDA's driver knows, used or not."""
+    return nvidia_smi("name")
+
+
+def nvidia_smi(what: str) -> list[str]:
+    """A line for each GPU; none where there is no driver, or it does not answer."""
     if shutil.which("nvidia-smi") is None:
         return []
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    listed = subprocess.run(command, capture_output=True, text=True)
+    command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
+    try:  # it hangs for ever where a driver is broken
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
     return listed.stdout.splitlines() if listed.returncode == 0 else []

@@ -26,7 +26,7 @@ from uuid import uuid4
 
 from mnistlab import store
 from mnistlab.data import Dataset
-from mnistlab.environment import differences, identity
+from mnistlab.environment import differences, identity, nvidia_smi
 from mnistlab.models.sizes import macs
 from mnistlab.runs import Run, RunSpec
 from mnistlab.train import Arrays, read_history
@@ -107,9 +107,7 @@ def gpus() -> list[str]:
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-        listed = subprocess.run(command, capture_output=True, text=True)
-        visible = listed.stdout if listed.returncode == 0 else ""
+        visible = " ".join(nvidia_smi("index"))
     names = visible.replace(",", " ").split()
     if not names:
         return []

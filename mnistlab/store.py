@@ -127,7 +127,7 @@ PLAIN = {
     "profile": "[a-z]+",
     "backend": "[a-z]+",
     "image_data_format": "[a-z_]+",
-    "commit": "[0-9a-f]{40}(-dirty)?|unknown",
+    "commit": "([0-9a-f]{40}|[0-9a-f]{64})(-dirty)?|unknown",
     "finished": "[-0-9T:+.Z]+",
     "weights_sha256": "[0-9a-f]{64}",
 }

@@ -29,6 +29,10 @@ from mnistlab.store import write_atomically
 ROOT = Path(__file__).parents[1]
 GRACE = 15  # seconds that a notebook past its limit gets to save itself
 FAREWELL = 3  # seconds that one gets that the build is stopped for
+MOST_OUTPUT = 20_000_000  # characters that one notebook may print and show
+SOCKET_PATH = 90  # bytes; the system's limit is 104 to 108, with the file's name
+ENDS = ("source", "target")
+MARK = "MNISTLAB_NOTEBOOK"  # in the environment of all that a notebook starts
 
 
 @dataclass(frozen=True)
@@ -53,24 +57,44 @@ class NotebookEnded(Exception):
         self.status = status
 
 
-def _engine(folder: Path) -> type:
-    """Papermill's engine, made honest; it says the kernel's process group in a file."""
+class TooMuchOutput(Exception):
+    """A notebook prints more than a page can show."""
+
+
+def _engine() -> type:
+    """Papermill's engine, made honest."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import CellExecutionError
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NBClientEngine
     from papermill.utils import merge_kwargs, remove_args
 
+    class ThisPython(AsyncKernelManager):
+        """Kernels of the Python that runs the build, whatever is installed."""
+
+        @property
+        def kernel_spec(self):
+            if not self.ipykernel:
+                return super().kernel_spec
+            command = [sys.executable, "-m", "ipykernel_launcher"]
+            return KernelSpec(argv=[*command, "-f", "{connection_file}"])
+
     class HonestClient(PapermillNotebookClient):
         """papermill's client, which also records what is not an error of a cell."""
 
-        def papermill_execute_cells(self):
-            # What cells start and do not end is of the kernel's group.
-            group = getattr(self.km.provisioner, "pgid", None)
-            if group is not None and group != os.getpgrp():
-                (folder / "group").write_text(str(group))
-            self._execute_cells()
+        printed = 0
 
-        def _execute_cells(self):
+        def process_message(self, msg, cell, cell_index):
+            if msg["msg_type"] in ("stream", "display_data", "execute_result"):
+                content = msg["content"]
+                self.printed += len(content.get("text") or str(content.get("data")))
+                if self.printed > MOST_OUTPUT:
+                    self.task_poll_for_reply.cancel()  # taken for a dead kernel
+                    return None
+            return super().process_message(msg, cell, cell_index)
+
+        def papermill_execute_cells(self):
             for index, cell in enumerate(self.nb.cells):
                 try:
                     self.nb_man.cell_start(cell, index)
@@ -79,9 +103,11 @@ def _engine(folder: Path) -> type:
                     self.nb_man.cell_exception(cell, index, exception=error)
                     break
                 except BaseException as error:
+                    flood = self.printed > MOST_OUTPUT
+                    cause = TooMuchOutput() if flood else error
                     before = self.nb.cells[: index + 1]
                     number = sum(cell.cell_type == "code" for cell in before)
-                    status, message = explain(error, self.km, number)
+                    status, message = explain(cause, self.km, number)
                     cell.setdefault("outputs", []).append(_error(status, message))
                     self.nb_man.cell_exception(cell, index, exception=error)
                     raise NotebookEnded(status, message) from error
@@ -105,6 +131,7 @@ def _engine(folder: Path) -> type:
                 timeout=execution_timeout,
                 startup_timeout=start_timeout,
                 kernel_name=kernel_name,
+                kernel_manager_class=ThisPython,
             )
             client = HonestClient(nb_man, **options)
             try:
@@ -113,10 +140,12 @@ def _engine(folder: Path) -> type:
                 cells = [cell for cell in nb_man.nb.cells if cell.cell_type == "code"]
                 states = [cell.metadata.papermill["status"] for cell in cells]
                 if cells and nb_man.FAILED not in states:
-                    # It ended before the first cell: no kernel, for instance.
+                    # No kernel, for instance, or one that ended after a cell.
+                    done = [c for c in cells if c.execution_count]
+                    cell = (done or cells)[-1 if done else 0]
                     status, message = explain(error, client.km)
-                    cells[0].outputs = [_error(status, message)]
-                    nb_man.cell_exception(cells[0], exception=error)
+                    cell.outputs.append(_error(status, message))
+                    nb_man.cell_exception(cell, exception=error)
                     raise NotebookEnded(status, message) from error
                 raise
 
@@ -141,7 +170,12 @@ def explain(
             name = signal.Signals(-code).name
             cause = " (out of memory?)" if name == "SIGKILL" else ""
             return "killed", f"The kernel was ended by {name}{where}{cause}."
+        if not code:
+            return "killed", f"The kernel ended{where}; by quit() or exit() before?"
         return "killed", f"The kernel ended{where}, with exit code {code}."
+    if isinstance(error, TooMuchOutput):
+        limit = f"{MOST_OUTPUT:,} characters"
+        return "failed", f"The notebook printed more than {limit}{where}; cut there."
     if isinstance(error, CellTimeoutError):
         return "timeout", str(error).partition("\n")[0]
     if isinstance(error, NotebookTimeout):
@@ -158,20 +192,43 @@ def explain(
     return "failed", f"{type(error).__name__}: {error}"
 
 
+def _tolerate_expected_errors() -> None:
+    """Let a cell tagged `raises-exception` fail; papermill does not."""
+    from papermill import execute
+
+    refuse = execute.raise_for_execution_errors
+
+    def refuse_unexpected(notebook, path):
+        failed = [c for c in notebook.cells if c.metadata.papermill["exception"]]
+        if failed or any(map(_unexpected, notebook.cells)):
+            refuse(notebook, path)
+
+    execute.raise_for_execution_errors = refuse_unexpected
+
+
+def _unexpected(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The errors that a cell shows and has no tag for."""
+    if "raises-exception" in cell.metadata.get("tags", ()):
+        return []
+    return [o for o in cell.get("outputs", ()) if o.output_type == "error"]
+
+
 def _run_job(job: Mapping[str, Any]) -> tuple[str, str]:
     """In the child process: run papermill, return status and message."""
     import papermill
     from papermill.engines import papermill_engines
     from traitlets.config import Config
 
+    _tolerate_expected_errors()
     folder = Path(job["folder"])
-    papermill_engines.register("honest", _engine(folder))
+    papermill_engines.register("honest", _engine())
     config = Config()
-    if sys.platform != "win32":
+    if sys.platform != "win32" and len(os.fsencode(folder)) < SOCKET_PATH:
         # Ports may be taken between being chosen and being bound; sockets may not.
         # Their default place is the working folder, which notebooks share.
         config.KernelManager.transport = "ipc"
         config.KernelManager.ip = str(folder / "kernel")
+    if sys.platform != "win32":
 
         def out_of_time(*_):
             raise NotebookTimeout(job["timeout"])
@@ -180,11 +237,13 @@ def _run_job(job: Mapping[str, Any]) -> tuple[str, str]:
         signal.alarm(job["timeout"])
     try:
         papermill.execute_notebook(
-            job["source"],
-            job["target"],
+            # papermill takes a path for a template.
+            *(job[end].replace("{", "{{").replace("}", "}}") for end in ENDS),
             parameters=job["parameters"],
             cwd=job["cwd"],
             engine_name="honest",
+            kernel_name=job["kernel"],
+            language="python" if job["kernel"] else None,
             progress_bar=False,
             autosave_cell_every=0,
             iopub_timeout=60,
@@ -206,6 +265,7 @@ def _follow_parent() -> None:
     def watch():
         while os.getppid() == parent:
             time.sleep(1)
+        _end_marked(os.environ[MARK])
         end_process_tree(os.getpid())
 
     threading.Thread(target=watch, daemon=True).start()
@@ -251,6 +311,7 @@ def execute(
         "target": str(target),
         "parameters": dict(parameters),
         "cwd": str(source.parent),
+        "kernel": _kernel_of(source),
         "timeout": timeout,
         "cell_timeout": cell_timeout,
     }
@@ -266,7 +327,7 @@ def execute(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": _search_path(), **environment},
+                env={**os.environ, **_surroundings(folder), **environment},
                 start_new_session=True,
             )
         try:
@@ -275,7 +336,7 @@ def execute(
             if process.poll() is None:  # else its number may be another's by now
                 end_process_tree(process.pid)
                 process.wait()
-            _end_kernel_group(folder)
+            _end_marked(name)
         answer = _text(folder / "answer")
         errors = _text(folder / "errors")
     seconds = time.perf_counter() - started
@@ -299,9 +360,26 @@ def execute(
     return Execution("published", seconds, result=result)
 
 
-def _search_path() -> str:
-    """This checkout before all else, so that children import what the build did."""
-    return os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+def _surroundings(folder: Path) -> dict[str, str]:
+    """This checkout and this Python before all else, and none of a user's settings."""
+
+    def first(path: Path, variable: str) -> str:
+        return os.pathsep.join(filter(None, (str(path), os.environ.get(variable))))
+
+    (folder / "matplotlibrc").touch()
+    return {
+        "PYTHONPATH": first(ROOT, "PYTHONPATH"),
+        "PATH": first(Path(sys.executable).parent, "PATH"),
+        "MATPLOTLIBRC": str(folder / "matplotlibrc"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        MARK: str(folder),
+    }
+
+
+def _kernel_of(source: Path) -> str | None:
+    """The kernel to name where a notebook names none: this Python's."""
+    named = nbformat.read(source, as_version=4).metadata.get("kernelspec", {})
+    return None if named.get("name") else "python3"
 
 
 def _written(target: Path) -> nbformat.NotebookNode | None:
@@ -327,11 +405,13 @@ def _wait(
             deadline, told = time.monotonic() + FAREWELL, True
 
 
-def _end_kernel_group(folder: Path) -> None:
-    group = _text(folder / "group")
-    if group:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(int(group), signal.SIGKILL)
+def _end_marked(mark: str) -> None:
+    """Kill what the notebook of this mark has left, whatever session it is in."""
+    for process in psutil.process_iter(["environ"]):
+        marked = (process.info["environ"] or {}).get(MARK) == mark
+        if marked and process.pid != os.getpid():  # a child ends itself last
+            with suppress(psutil.Error):
+                process.kill()
 
 
 def _text(path: Path) -> str:
@@ -382,12 +462,13 @@ def declared_result(notebook: nbformat.NotebookNode) -> dict[str, Any]:
     cells = [
         cell
         for cell in notebook.cells
-        if cell.cell_type == "code" and cell.source.strip()
+        if cell.cell_type == "code"
+        and cell.source.strip()
+        and "skip-execution" not in cell.metadata.get("tags", ())
     ]
     for number, cell in enumerate(cells, start=1):
-        for output in cell.outputs:
-            if output.output_type == "error":
-                raise ValueError(f"cell {number}: {output.ename}: {output.evalue}")
+        for output in _unexpected(cell):
+            raise ValueError(f"cell {number}: {output.ename}: {output.evalue}")
         if cell.execution_count != number:
             raise ValueError(f"code cell {number} of {len(cells)} was not executed")
     for cell in reversed(cells):

@@ -217,3 +217,52 @@ def test_a_child_of_a_killed_build_ends_itself(tmp_path):
     os.waitpid(build, 0)
     time.sleep(3)
     assert nothing_is_left_of(str(tmp_path))
+
+
+# What a notebook does besides what it should; status and message.
+SURROUNDINGS = {
+    "a session of its own": (
+        "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', "
+        "'import time; time.sleep(300)', {name!r}], start_new_session=True)",
+        None, "published", "",
+    ),
+    "too much output": (
+        "while True: print('x' * 10**5)", None, "failed", "printed more than",
+    ),
+    "an expected error": ("1 / 0", "raises-exception", "published", ""),
+    "a skipped cell": ("1 / 0", "skip-execution", "published", ""),
+    "quit()": ("quit()", None, "killed", "quit() or exit()"),
+    "the Python of the build": (
+        "import os, shutil, sys\n"
+        "assert shutil.which('python') == os.path.dirname(sys.executable) + '/python'",
+        None, "published", "",
+    ),
+    "a user's settings": (
+        "import matplotlib, os\nassert 'nobody' not in matplotlib.matplotlib_fname()\n"
+        "assert 'nobody' not in os.environ['IPYTHONDIR']",
+        None, "published", "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_what_surrounds_a_notebook_neither_leaks_nor_stays(name, tmp_path, monkeypatch):
+    source, tag, status, message = SURROUNDINGS[name]
+    (tmp_path / "nobody").mkdir()
+    (tmp_path / "nobody" / "matplotlibrc").touch()
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "nobody"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "nobody"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    notebook = notebook_of(source.replace("{name!r}", repr(str(tmp_path))), DECLARE)
+    notebook.metadata.pop("kernelspec", None)  # then it is this Python's
+    if tag:
+        notebook.cells[0].metadata["tags"] = [tag]
+    folder = tmp_path / "{course}"  # papermill would take it for a template
+    folder.mkdir()
+    nbformat.write(notebook, folder / "source.ipynb")
+    target = folder / "target.ipynb"
+    done = execute(folder / "source.ipynb", target, {}, environment={}, timeout=60)
+    assert done.status == status, done.message
+    assert message in done.message
+    assert nothing_is_left_of(str(tmp_path))
+    assert target.stat().st_size < 30_000_000
