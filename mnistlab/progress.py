@@ -277,7 +277,10 @@ def live_curves(running: Sequence[Progress]) -> object | None:
 def forecast(board: Board) -> str:
     """What a training may take, before its first epoch, and what would be shorter."""
     at_a_time = min(board.workers, len(board.expected))
-    text = f"About {duration(board.seconds_left)} with {at_a_time} at a time"
+    text = (
+        f"About {duration(board.seconds_left)} of training with {at_a_time} at a time, "
+        "once workers have started (20 to 60 s)"
+    )
     if board.seconds_left < 300:
         return f"{text}."
     return f"{text}, as the committed runs took; profile quick takes minutes."

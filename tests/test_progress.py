@@ -51,9 +51,9 @@ def test_a_failed_run_is_left_out_of_the_time_left(specs):
 
 
 def test_a_forecast_names_what_is_shorter(specs):
-    assert forecast(told(specs)) == "About 18 s with 1 at a time."
+    assert forecast(told(specs)).startswith("About 18 s of training with 1 at a time")
     hours = Board(dict.fromkeys(specs, 7200.0), workers=2)
-    assert "About 2:00 h with 2 at a time" in forecast(hours)
+    assert "About 2:00 h of training with 2 at a time" in forecast(hours)
     assert "profile quick takes minutes" in forecast(hours)
 
 
