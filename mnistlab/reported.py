@@ -19,6 +19,7 @@ class Reported:
     name: str
     letter: str
     label: str
+    title: str
     train_accuracy: float | None
     test_accuracy: float
     test_loss: float
@@ -60,6 +61,13 @@ def _number(text: str) -> float | None:
     return float(text) if text else None
 
 
+def _what(row: dict[str, str]) -> str:
+    """What kind of network a row of models.csv is, in a few words."""
+    if row["family"] == "mlp":
+        return f"MLP, {row['label_2019'].replace('layers', 'hidden layers')}"
+    return f"{row['conv_layers']} conv" + (", L2" if "L2" in row["layers"] else "")
+
+
 @cache
 def finals() -> dict[str, Reported]:
     """The final figures by model name.
@@ -72,6 +80,7 @@ def finals() -> dict[str, Reported]:
             name=name,
             letter=row["model"][0],
             label=row["label_2019"],
+            title=f"{row['model']} · {_what(row)}",
             train_accuracy=_number(row["train_accuracy_2019"]),
             test_accuracy=float(row["test_accuracy_2019"]),
             test_loss=float(row["test_loss_2019"]),
@@ -80,6 +89,15 @@ def finals() -> dict[str, Reported]:
         for row in _rows("models.csv")
         for name in [f"{row['family']}_{row['model'].lower()}"]
     }
+
+
+def title(name: str) -> str:
+    """A model's name for people: its number of 2019, and what it is.
+
+    >>> title("mlp_e1"), title("conv2_b23"), title("mine")
+    ('E1 · MLP, 2 hidden layers', 'B23 · 2 conv, L2', 'mine')
+    """
+    return finals()[name].title if name in finals() else name
 
 
 @cache

@@ -40,6 +40,7 @@ def write_site(
     if site.is_current(out / "site" / "index.html", key):
         return
     from mnistlab.tables import leader_board
+    from reports.story import tell
 
     cards = [_card(name, about[name], by_name.get(name), out) for name in names]
     runs = runs_named(sorted(current), out)
@@ -61,7 +62,7 @@ def write_site(
     for title, alike in _alike(own).items():
         boards[f"This build: {title}"] = leader_board(alike, images.y_test)
     site.write_environment(out / "site", gathered.everything, names)
-    site.write_index(out / "site", cards, boards, names, key)
+    site.write_index(out / "site", cards, boards, names, key, tell(evidence()))
 
 
 def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -19,6 +19,7 @@ from reports.pages import read_published
 
 if TYPE_CHECKING:
     from mnistlab.tables import Table
+    from reports.story import Story
 
 TEMPLATES = Path(__file__).with_name("templates")
 ASSETS = ("style.css", "site.js")
@@ -208,13 +209,15 @@ def write_index(
     tables: Mapping[str, "Table"],
     pages: Sequence[str],
     key: str,
+    story: "Story | None" = None,
 ) -> None:
-    """Write the index: a card for each notebook, and tables by their titles."""
+    """Write the index: the story, a card for each notebook, tables by their titles."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     shown = {name: _Safe(_finished(t._repr_html_())) for name, t in tables.items()}
     text = _template("site.html.j2").render(
         site=_site("index", pages, "28 MNIST models of 2019, run again"),
         cards=cards,
+        story=story,
         about=f"Made {made}.",
         tables=shown,
     )

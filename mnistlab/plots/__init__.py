@@ -28,6 +28,7 @@ from mnistlab.plots.scores import (
     costs,
     gaps,
     pair_differences,
+    then_and_now,
 )
 from mnistlab.plots.verdicts import conclusion, conclusions
 from mnistlab.plots.weights import feature_maps, filters, weight_violins
@@ -58,5 +59,6 @@ __all__ = [
     "plt_dynamic",
     "reliability",
     "share_wrong",
+    "then_and_now",
     "weight_violins",
 ]

@@ -1,6 +1,7 @@
 """Draw scores: accuracies with intervals, prices, gaps, and what pairs differ by."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +11,14 @@ from matplotlib.ticker import FuncFormatter
 
 from mnistlab import comparison, reported
 from mnistlab.claims import FAIR_PAIRS
-from mnistlab.judging import accuracy, gap, seeds_interval
+from mnistlab.judging import (
+    NOT_REPRODUCED,
+    accuracy,
+    comparable,
+    gap,
+    reproduction,
+    seeds_interval,
+)
 from mnistlab.plots.look import (
     colour,
     describe,
@@ -20,6 +28,7 @@ from mnistlab.plots.look import (
     nothing,
 )
 from mnistlab.plots.look import panel as _panel
+from mnistlab.reported import title
 from mnistlab.runs import Run
 
 QUANTITIES = {
@@ -91,6 +100,63 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
         f"lowest {names[0]} with {100 * scores[names[0]].mean:.2f} %.",
     )
     return ax
+
+
+def then_and_now(runs: Sequence[Run]) -> Figure:
+    """Draw 2019's test accuracy of each of its 28 models, and today's beside it.
+
+    A filled marker is today's mean, small ones its runs, and a bar, where there are the
+    planned seeds, where one more run would lie with 95 %. A hollow diamond is 2019's
+    figure: outside of the bar it is not reproduced.
+    """
+    finals = reported.finals()
+    names = list(finals)[::-1]
+    found = comparable(runs)
+    figure, ax = plt.subplots(figsize=(8, 7.4), layout="constrained")
+    for y, name in enumerate(names):
+        said, own = reproduction(name, runs), found.get(name, {}).values()
+        is_off = said.verdict == NOT_REPRODUCED
+        shade = "#a23c00" if is_off else "#00598c"
+        if said.interval is not None:
+            ends = [_error(end) for end in said.interval]
+            ax.hlines(y, *ends, color=shade, linewidth=7, alpha=0.3)
+        errors = [_error(accuracy(run)) for run in own]
+        ax.scatter(errors, [y] * len(errors), color=shade, s=9, zorder=3)
+        if errors:
+            ax.plot(np.mean(errors), y, "o", color=shade, markersize=6, zorder=4)
+        ax.plot(_error(finals[name].test_accuracy), y, "kD", mfc="none", zorder=5)
+    ax.set_xscale("log")
+    ax.set_xlim(25, 0.2)
+    ticks = (80, 90, 95, 98, 99, 99.5)
+    ax.set_xticks([100 - tick for tick in ticks], [f"{tick:g} %" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
+    ax.set_ylim(-0.7, len(names) - 0.3)
+    ax.grid(alpha=0.3)
+    ax.set_xlabel("test accuracy after the last epoch (scale: share of errors)")
+    line = partial(plt.Line2D, [], [], linestyle="")
+    ax.legend(
+        handles=[
+            line(marker="D", color="k", mfc="none", label="2019, one run"),
+            line(marker="o", color="#00598c", label="today, mean (small: each run)"),
+            line(marker="s", color="#00598c", alpha=0.3, label="one more run, 95 %"),
+            line(marker="o", color="#a23c00", label="2019 is not reproduced"),
+        ],
+        fontsize=8,
+        loc="lower left",
+    )
+    describe(
+        figure,
+        f"Test accuracy of {len(names)} models: 2019's beside today's, of "
+        f"{sum(name in found for name in names)} models with the 95 % interval for one "
+        "more run where there are enough seeds. The same numbers are in the tables.",
+    )
+    return figure
+
+
+def _error(accuracy: float) -> float:
+    """Percent of test images that are wrong; never 0, which a log scale lacks."""
+    return max(100 * (1 - accuracy), 0.1)
 
 
 def accuracy_against(

@@ -84,6 +84,14 @@ function sortable(table) {
   });
 }
 
+function closeMenus(event) {
+  document.querySelectorAll("header details[open]").forEach((menu) => {
+    if (event.key === "Escape" || (event.type === "click" && !menu.contains(event.target))) menu.open = false;
+  });
+}
+
+document.addEventListener("click", closeMenus);
+document.addEventListener("keydown", closeMenus);
 document.addEventListener("DOMContentLoaded", () => {
   const theme = document.getElementById("theme-switch");
   const code = document.getElementById("code-switch");
