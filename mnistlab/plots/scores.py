@@ -118,8 +118,8 @@ def then_and_now(runs: Sequence[Run]) -> Figure:
         is_off = said.verdict == NOT_REPRODUCED
         shade = "#a23c00" if is_off else "#00598c"
         if said.interval is not None:
-            ends = [_error(end) for end in said.interval]
-            ax.hlines(y, *ends, color=shade, linewidth=7, alpha=0.3)
+            low, high = map(_error, said.interval)
+            ax.hlines(y, low, high, color=shade, linewidth=7, alpha=0.3)
         errors = [_error(accuracy(run)) for run in own]
         ax.scatter(errors, [y] * len(errors), color=shade, s=9, zorder=3)
         if errors:
