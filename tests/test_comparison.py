@@ -12,7 +12,6 @@ from matplotlib.colors import same_color
 from mnistlab import (
     claims,
     comparison,
-    evidence,
     models,
     plots,
     reported,
@@ -25,6 +24,7 @@ from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.plots import look
 from mnistlab.runs import Run
 from mnistlab.schedule import cost
+from reports import evidence
 
 LABELS = np.resize(np.arange(10, dtype=np.uint8), 10_000)
 
