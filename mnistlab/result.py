@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnistlab.comparison import scores
+from mnistlab.reported import title
 from mnistlab.runs import Run
 
 RESULT_MIME = "application/vnd.mnistlab.result+json"
@@ -45,7 +46,7 @@ def declare(
 
 
 def best_of(runs: Sequence[Run]) -> str:
-    """A headline: the model of the highest mean, and what it was trained on.
+    """A headline: the most accurate model, and what it was trained on.
 
     Not the best run: among many seeds one is always lucky.
     """
@@ -55,9 +56,10 @@ def best_of(runs: Sequence[Run]) -> str:
     name, best = next(iter(found.items()))
     record, seeds = best.runs[0].record, len(best.runs)
     epochs = f"{record['epochs']} epoch{'s' if record['epochs'] > 1 else ''}"
+    count = f"mean of {seeds} seeds" if seeds > 1 else "one run"
     return (
-        f"Highest mean of {len(found)} models: {name} with {100 * best.mean:.2f} % of "
-        f"{record['test_size']:,} test images, after {epochs} on "
-        f"{record['train_size']:,} images ({record['dataset']['name']}, "
-        f"{f'mean of {seeds} seeds' if seeds > 1 else f'seed {best.runs[0].seed}'})"
+        f"Most accurate of {len(found)} models: {title(name)}, with "
+        f"{100 * best.mean:.2f} % of {record['test_size']:,} test images right after "
+        f"{epochs} on {record['train_size']:,} images ({record['dataset']['name']}, "
+        f"{count})"
     )

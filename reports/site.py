@@ -267,7 +267,7 @@ def machines(runs: Sequence[Run]) -> "Table":
             "backend": run.record["backend"],
             "threads a run": run.record["threads"],
         }
-        key = tuple((name, html.escape(str(value))) for name, value in row.items())
+        key = tuple((name, str(value)) for name, value in row.items())
         counts[key] = counts.get(key, 0) + 1
     rows = [dict(key) | {"runs": str(count)} for key, count in counts.items()]
     return Table(pd.DataFrame(rows), "" if rows else "There are no runs yet.", True)
@@ -277,18 +277,20 @@ def recipes(runs: Sequence[Run]) -> "Table":
     """Every run with its key, and the command that makes it again."""
     import pandas as pd
 
-    from mnistlab.tables import Table
+    from mnistlab.tables import Html, Table
 
     rows = [
         {
             "model": run.name,
             "seed": str(run.seed),
-            "key": f'<a href="runs/{run.name}/{run.key16}/run.json">{run.key16}</a>',
+            "key": Html(
+                f'<a href="runs/{run.name}/{run.key16}/run.json">{run.key16}</a>'
+            ),
             "weights' SHA-256": run.record["weights_sha256"][:12],
-            "data": html.escape(run.record["dataset"]["name"]),
+            "data": run.record["dataset"]["name"],
             "commit": _commit(run),
-            "finished": f"<time>{run.record['finished'][:16].replace('T', ' ')}</time>",
-            "command": f"<code>{html.escape(command(run))}</code>",
+            "finished": run.record["finished"][:16].replace("T", " "),
+            "command": Html(f"<code>{html.escape(command(run))}</code>"),
         }
         for run in runs
     ]

@@ -13,8 +13,7 @@ from mnistlab.models import FAMILIES
 from mnistlab.models.sizes import params
 from mnistlab.progress import duration
 from mnistlab.runs import Run, RunSpec, run_key
-from mnistlab.tables.base import percent, percent_range
-from mnistlab.tables.of_2019 import ratio
+from mnistlab.tables import row_beside_2019
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -28,32 +27,17 @@ def models_table(runs: Sequence[Run]) -> str:
     """The README's table: 2019's figure of each model, ours, and both verdicts."""
     found = judging.comparable(runs)
     rows = []
-    for experiment in sum(FAMILIES.values(), ()):
-        name = experiment.name
-        if name not in reported.finals():
-            continue
-        own = list(found.get(name, {}).values())
-        at_end, on_the_way = (
-            judge(name, runs) for judge in (judging.reproduction, judging.trajectory)
-        )
-        interval, ours, took = "", "", ""
-        if own:
-            ours = percent(float(np.mean([judging.accuracy(run) for run in own])))
-            took = duration(float(np.mean([run.record["cpu_seconds"] for run in own])))
-        if at_end.interval is not None:
-            interval = percent_range(at_end.interval)
-        rows.append(
-            [
-                name, percent(at_end.reported), ours, len(own) or "", interval,
-                at_end.verdict, ratio(on_the_way), on_the_way.verdict,
-                f"{params(experiment):,}", took,
-            ]
-        )  # fmt: skip
-    columns = (
-        "model", "2019 (%)", "ours (%)", "seeds", "one more run, 95 % (%)",
-        "accuracy", "2019's losses over ours", "training", "parameters", "CPU time",
-    )  # fmt: skip
-    return _markdown(columns, rows)
+    for name, experiment in ((e.name, e) for e in sum(FAMILIES.values(), ())):
+        if name in reported.finals():
+            took = [r.record["cpu_seconds"] for r in found.get(name, {}).values()]
+            row = row_beside_2019(name, runs)
+            rows.append(
+                row
+                | {"seeds": row["seeds"] or ""}
+                | {"parameters": f"{params(experiment):,}"}
+                | {"CPU time": duration(float(np.mean(took))) if took else ""}
+            )
+    return _markdown(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def conclusions_table(gathered: Gathered) -> str:

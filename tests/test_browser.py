@@ -116,6 +116,13 @@ def test_a_page_fits_a_phone_a_tablet_and_a_desk(page, site, name):
         opened(page, site, name)
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{name} is {wide} wide on a {kind}"
+        header = page.locator("header").bounding_box()["height"]
+        assert header < 50, f"the navigation takes more than a line on a {kind}"
+        cut_off = page.locator("main .scroll").evaluate_all(
+            "all => all.filter(box => box.scrollWidth > box.clientWidth + 1 && "
+            "!box.querySelector('.hint')).length"
+        )
+        assert cut_off == 0, f"{cut_off} tables of {name} are cut off without a hint"
         shot = SCREENSHOTS / f"{name.replace('/', '-')}-{kind}.png"
         page.screenshot(path=shot, full_page=name == "index")
     page.emulate_media(media="print")
@@ -132,6 +139,7 @@ def test_one_finds_the_way(page, site):
     assert heading.is_visible()
     assert 0 <= heading.bounding_box()["y"] < 300
     pages = page.get_by_role("navigation", name="Pages")
+    pages.get_by_text("Results").click()
     pages.get_by_role("link", name="claims").click()
     assert page.url.endswith("/claims.html")
     page.get_by_role("link", name="B-3").first.click()
@@ -296,7 +304,7 @@ def test_in_jupyterlab_one_sees_it_learn_interrupts_and_goes_on(page, lab, tmp_p
     run_all(page)
     done = page.get_by_text("3 of 3 runs ended")
     done.wait_for(timeout=400_000)
-    page.get_by_text("Highest mean of 3 models:").wait_for(timeout=90_000)
+    page.get_by_text("Most accurate of 3 models:").wait_for(timeout=90_000)
     shown = page.locator(".jp-OutputArea-output").all_inner_texts()
     assert not any("Traceback" in text or "Warning" in text for text in shown)
     page.screenshot(path=SCREENSHOTS / "jupyterlab-done.png")

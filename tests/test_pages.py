@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ALL, EXPERIMENTS, ROOT, TINY, make_spec, make_task, seeds
 from matplotlib.collections import PolyCollection
@@ -235,25 +236,22 @@ def test_the_tables_of_a_c_and_d_are_computed_from_the_code(real_runs):
 def test_only_whole_recipes_stand_beside_2019(real_runs):
     quick = tables.beside_2019([mlp_e1], real_runs)
     (row,) = quick.frame.to_dict("records")
-    assert (row["2019 (%)"], row["ours (%)"]) == ("98.39", "no full run")
-    assert (row["accuracy"], row["seeds"]) == ("not tested", 0)
+    assert (row["2019 (%)"], row["ours (%)"]) == ("98.39", "")
+    assert (row["accuracy"], row["seeds"]) == ("not tested", "")
     assert "own runs are not among them" in quick.caption
     full = tables.beside_2019([mlp_e1], [as_full(real_runs[0])])
     (row,) = full.frame.to_dict("records")
     accuracy = 100 * real_runs[0].record["test"]["accuracy"]
     assert row["ours (%)"] == f"{accuracy:.2f}"
-    assert (row["accuracy"], "this build" in row["from"]) == ("not tested", True)
-    assert row["95 % for one more run (%)"] == "", "one run has no such interval"
+    assert (row["accuracy"], row["seeds"].count("</a>")) == ("not tested", 1)
+    assert row["one more run, 95 % (%)"] == "", "one run has no such interval"
 
 
 def test_three_seeds_have_an_interval_and_a_verdict():
-    runs = seeds("conv2_a2", accuracy=0.9877)
-    (row,) = tables.beside_2019([EXPERIMENTS["conv2_a2"]], runs).frame.to_dict(
-        "records"
-    )
+    row = tables.row_beside_2019("conv2_a2", seeds("conv2_a2", accuracy=0.9877))
     assert (row["accuracy"], row["seeds"]) == ("reproduced", 3)
     # 98.77 ± 4.3027 * 0.05 * sqrt(4/3)
-    assert row["95 % for one more run (%)"] == "98.52 to 99.02"
+    assert row["one more run, 95 % (%)"] == "98.52 to 99.02"
     # 0.5 after an epoch, 0.25 after two and so on, against 2019's.
     printed = [e for e in reported.history("conv2_a2") if e["loss"]]
     logs = [np.log(e["loss"] * e["epoch"] / 0.5) for e in printed]
@@ -261,13 +259,13 @@ def test_three_seeds_have_an_interval_and_a_verdict():
     assert row["training"] == "other training"
 
 
-def test_evidence_is_shown_with_its_commit_and_date(real_runs):
-    run = as_full(real_runs[0])
-    evidence = Run(run.record, run.folder, "evidence")
-    (row,) = tables.beside_2019([mlp_e1], real_runs, [evidence]).frame.to_dict(
-        "records"
-    )
-    assert f"commit {run.record['commit'][:8]}, 20" in row["from"]
+def test_cells_are_escaped_unless_they_are_html():
+    frame = pd.DataFrame({"model": ["<b>", "mlp_e1"], "x": [tables.Html("<i>"), "&"]})
+    shown = tables.Table(frame)._repr_html_()
+    assert "<td>&lt;b&gt;</td>" in shown
+    assert "<td>&amp;</td>" in shown
+    assert "<td><i></td>" in shown
+    assert "E1 · MLP, 2 hidden layers <code>mlp_e1</code>" in shown
 
 
 def test_a_definition_is_the_real_source_and_makes_the_same_experiment():

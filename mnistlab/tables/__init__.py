@@ -4,13 +4,14 @@ Each returns a `Table`, or what 2019 used (`PrettyTable`, `DataFrame`).
 """
 
 from mnistlab.tables.architectures import definition, sizes, summary
-from mnistlab.tables.base import Table, amount, record_link
+from mnistlab.tables.base import Html, Table, amount, record_link
 from mnistlab.tables.board import leader_board, missing, pairs, scores
 from mnistlab.tables.contradictions_2019 import contradictions
 from mnistlab.tables.of_2019 import (
     as_2019,
     beside_2019,
     reported_2019,
+    row_beside_2019,
     table_a,
     table_b,
     table_c,
@@ -19,6 +20,7 @@ from mnistlab.tables.of_2019 import (
 from mnistlab.tables.verdicts import conclusion, conclusions, inputs_of_b
 
 __all__ = [
+    "Html",
     "Table",
     "amount",
     "as_2019",
@@ -33,6 +35,7 @@ __all__ = [
     "pairs",
     "record_link",
     "reported_2019",
+    "row_beside_2019",
     "scores",
     "sizes",
     "summary",

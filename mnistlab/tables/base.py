@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mnistlab import stats
+from mnistlab import reported, stats
 from mnistlab.runs import Run, other_versions
+
+
+class Html(str):
+    """Text of a cell that is HTML already; every other cell is escaped."""
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A data frame with a caption, shown as HTML whose cells may hold links.
+    """A data frame with a caption, shown as HTML; a cell is escaped unless `Html`.
 
-    `prose` says that its cells hold sentences, which are set flush left.
+    Models of 2019 are shown with their title. `prose` says that cells hold sentences,
+    which are set flush left. The caption is HTML.
     """
 
     frame: pd.DataFrame
@@ -23,30 +28,39 @@ class Table:
     prose: bool = False
 
     def _repr_html_(self) -> str:
-        caption = f"<p><em>{self.caption}</em></p>" if self.caption else ""
+        caption = f'<p class="caption">{self.caption}</p>' if self.caption else ""
         if self.frame.empty:
             return caption
+        shown = self.frame.apply(lambda cells: [_cell(cells.name, x) for x in cells])
         with pd.option_context("display.max_colwidth", None):
-            body = self.frame.to_html(
+            body = shown.to_html(
                 escape=False,
                 index=False,
-                na_rep="",
                 border=0,
                 classes="prose" if self.prose else "figures",
             )
         return body + caption
 
 
-def record_links(runs: Sequence[Run]) -> str:
+def _cell(column: object, value: object) -> str:
+    if isinstance(value, Html):
+        return value
+    text = "" if value is None or value != value else html.escape(str(value))
+    if column == "model" and value in reported.finals():
+        return f"{reported.title(str(value))} <code>{text}</code>"
+    return text
+
+
+def record_links(runs: Sequence[Run]) -> Html:
     """Links to several records, each named by its seed."""
-    return ", ".join(record_link(run, str(run.seed)) for run in runs)
+    return Html(", ".join(record_link(run, str(run.seed)) for run in runs))
 
 
-def record_link(run: Run, text: str = "") -> str:
+def record_link(run: Run, text: str = "") -> Html:
     """A link to a run's record, relative to the page that is being made."""
     here = os.environ.get("MNISTLAB_PAGE_FOLDER", os.getcwd())
     path = os.path.relpath(run.folder / "run.json", here)
-    return f'<a href="{html.escape(path)}">{text or run.key16[:8]}</a>'
+    return Html(f'<a href="{html.escape(path)}">{text or run.key16[:8]}</a>')
 
 
 def percent(value: float) -> str:

@@ -82,21 +82,22 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
         rows.append(
             {
                 "model": name,
-                "seeds": len(score.runs),
+                "seeds": record_links(score.runs),
                 "accuracy (%)": percent(score.mean),
                 "rank, 95 %": f"{rank.low} to {rank.high}" if rank else "",
                 "first (% of draws)": f"{100 * rank.first:.0f}" if rank else "",
                 "parameters": f"{record['params']:,}",
                 "CPU seconds": _seconds([run for run in score.runs if run in timed]),
-                "records by seed": record_links(score.runs),
             }
         )
     text = (
-        "Accuracy: of the test images, the mean where there are several seeds. Rank: "
-        f"1 is the best of the {len(ranks)} models with {LEAST_SEEDS} seeds or more; "
-        "95 % of 2,000 draws are within these ranks, each with other seeds and other "
-        "test images (two-way bootstrap). First: in how many of them no model is more "
-        "accurate."
+        "<strong>Accuracy</strong>: share of the test images that are right after the "
+        "last epoch, the mean where there are several seeds; each seed is a link to "
+        "its record. <strong>Rank</strong>: where the model stands among the "
+        f"{len(ranks)} with {LEAST_SEEDS} seeds or more, with other seeds and other "
+        "test images drawn 2,000 times (two-way bootstrap): 95 % of the draws lie "
+        "within, and models whose ranks overlap cannot be told apart. "
+        "<strong>First</strong>: in how many draws no model is more accurate."
     )
     if len(timed) < len(runs):
         text += f" CPU seconds are of the {len(timed)} runs on like machines only."

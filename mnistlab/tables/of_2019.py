@@ -5,6 +5,7 @@ the code, as 2019's did.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -176,6 +177,24 @@ def _maybe_percent(value: float | None) -> str:
     return "not printed" if value is None else percent(value)
 
 
+def row_beside_2019(name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """2019's figures of a model beside those of its runs that compare, as text."""
+    own = comparable(runs).get(name, {}).values()
+    at_end, on_the_way = reproduction(name, runs), trajectory(name, runs)
+    between = percent_range(at_end.interval) if at_end.interval is not None else ""
+    ours = [accuracy(run) for run in own]
+    return {
+        "model": name,
+        "2019 (%)": percent(at_end.reported),
+        "ours (%)": percent(float(np.mean(ours))) if ours else "",
+        "seeds": len(ours),
+        "one more run, 95 % (%)": between,
+        "accuracy": at_end.verdict,
+        "2019's losses over ours": ratio(on_the_way),
+        "training": on_the_way.verdict,
+    }
+
+
 def beside_2019(
     experiments: Sequence[Experiment],
     runs: Sequence[Run],
@@ -183,37 +202,17 @@ def beside_2019(
 ) -> Table:
     """2019's test accuracy and training losses beside ours, with a verdict on each.
 
-    Only runs of the whole 2019 recipe on all of MNIST count; for a model without one,
-    the row says so. The rules are `mnistlab.judging.reproduction` and `trajectory`.
+    Only runs of the whole 2019 recipe on all of MNIST count; a model without one has
+    none. The rules are `mnistlab.judging.reproduction` and `trajectory`.
     """
     known = [run for run in [*evidence, *runs] if run.compares_with_2019]
     found = comparable(known)
-    rows = []
-    for experiment in experiments:
-        if not _is_of_2019(experiment):
-            continue
-        own = list(found.get(experiment.name, {}).values())
-        at_end = reproduction(experiment.name, known)
-        on_the_way = trajectory(experiment.name, known)
-        row = {
-            "model": experiment.name,
-            "2019 (%)": percent(at_end.reported),
-            "ours (%)": percent(float(np.mean([accuracy(run) for run in own])))
-            if own
-            else "no full run",
-            "seeds": len(own),
-            "95 % for one more run (%)": "",
-            "accuracy": at_end.verdict,
-            "2019's losses over ours": "",
-            "training": on_the_way.verdict,
-            "records by seed": record_links(own),
-            "from": f'<span class="origin">{_origin(own)}</span>',
-        }
-        if at_end.interval is not None:
-            row["95 % for one more run (%)"] = percent_range(at_end.interval)
-        if on_the_way.interval is not None:
-            row["2019's losses over ours"] = ratio(on_the_way)
-        rows.append(row)
+    rows = [
+        row_beside_2019(experiment.name, known)
+        | {"seeds": record_links(list(found.get(experiment.name, {}).values()))}
+        for experiment in experiments
+        if _is_of_2019(experiment)
+    ]
     return Table(pd.DataFrame(rows), _why_not(runs) + versions_note(known))
 
 
@@ -230,25 +229,15 @@ def ratio(found: Reproduction) -> str:
     return f"{mean:.2f} ({found.interval.low:.2f} to {found.interval.high:.2f})"
 
 
-def _origin(runs: Sequence[Run]) -> str:
-    """Where runs come from: this build, or the commits of the evidence."""
-    origins = {
-        "this build"
-        if run.status != "evidence"
-        else f"commit {run.record['commit'][:8]}, {run.record['finished'][:10]}"
-        for run in runs
-    }
-    return "; ".join(sorted(origins))
-
-
 def _why_not(runs: Sequence[Run]) -> str:
     text = (
-        "2019 is one run each, of the same recipe on all of MNIST, as ours are. Its "
-        "accuracy is reproduced if it lies where one more run of ours would with 95 %, "
-        "and that is at most half a point to each side; not reproduced if it lies "
-        "outside. Losses: the mean ratio over all epochs that 2019 printed; 1 is the "
-        "same training. Of 28 true reproductions one or two fall outside by chance. "
-        "Not tested: fewer seeds than planned, or no printed loss."
+        "Test accuracy after the last epoch: 2019's is of one run, ours the mean where "
+        "there are several seeds (each number is a link to its record). It is "
+        "<em>reproduced</em> if 2019's lies where one more run of ours would with "
+        "95 %, and that is at most half a point to each side; <em>not reproduced</em> "
+        "if it lies outside. Losses: the mean ratio over all epochs that 2019 printed; 1 is "
+        "the same training. <em>Not tested</em>: fewer seeds than planned, or no "
+        "printed loss. Of 28 true reproductions one or two fall outside by chance."
     )
     if not all(run.compares_with_2019 for run in runs):
         text += (

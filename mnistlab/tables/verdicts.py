@@ -10,14 +10,14 @@ from IPython.display import HTML
 from mnistlab import claims, judging, reported
 from mnistlab.judging import Part, Rule
 from mnistlab.runs import Run
-from mnistlab.tables.base import Table, percent, record_links
+from mnistlab.tables.base import Html, Table, percent, record_links
 
 MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "not tested": "–"}
 
 
-def _badge(verdict: str) -> str:
+def _badge(verdict: str) -> Html:
     kind = verdict.replace(" ", "-")
-    return f'<strong class="verdict {kind}">{MARKS[verdict]} {verdict}</strong>'
+    return Html(f'<strong class="verdict {kind}">{MARKS[verdict]} {verdict}</strong>')
 
 
 def conclusions(runs: Sequence[Run]) -> Table:
@@ -28,9 +28,9 @@ def conclusions(runs: Sequence[Run]) -> Table:
         tested = sum(part.is_tested for part in judged.parts)
         rows.append(
             {
-                "id": f'<a href="#{said.id}">{said.id}</a>',
+                "id": Html(f'<a href="#{said.id}">{said.id}</a>'),
                 "2019, source": said.source,
-                "says": html.escape(said.sentence),
+                "says": said.sentence,
                 "verdict": _badge(judged.verdict),
                 "parts tested": f"{tested} of {len(judged.parts)}",
             }
@@ -77,7 +77,7 @@ def _row(part: Part) -> dict[str, str]:
     values = list(part.values.values())
     said, interval = part.rule.reported, part.interval
     return {
-        "of": html.escape(part.about),
+        "of": part.about,
         "2019": "" if said is None else _number(said),
         "seeds": f"{len(part.planned)} of {part.rule.seeds}",
         "mean": _number(float(np.mean(part.planned or values))) if values else "",

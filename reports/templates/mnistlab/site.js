@@ -45,6 +45,17 @@ function switchCode(button) {
   show(recall("code") === "open");
 }
 
+// Code cells that follow each other with no output between share one fold.
+function foldTogether() {
+  document.querySelectorAll("details.code").forEach((fold) => {
+    const cell = fold.closest(".jp-Cell"), before = cell && cell.previousElementSibling;
+    const earlier = before && before.querySelector("details.code");
+    if (!earlier || before.querySelector(".jp-OutputArea, .jp-Cell-outputWrapper *")) return;
+    [...earlier.children].slice(1).reverse().forEach((part) => fold.children[0].after(part));
+    before.remove();
+  });
+}
+
 function compare(a, b) {
   const [one, two] = [a, b].map((text) => {
     // A number, or one with its interval, such as "98.5 to 99.1" or "-0.29 (-0.6 to 0)";
@@ -84,6 +95,22 @@ function sortable(table) {
   });
 }
 
+// A shadow, and a word, where a table goes on.
+function showsMore(box) {
+  const hint = document.createElement("div");
+  hint.className = "hint";
+  hint.textContent = "scroll for more columns →";
+  const update = () => {
+    const left = box.scrollWidth - box.clientWidth - box.scrollLeft;
+    box.classList.toggle("more-right", left > 1);
+    box.classList.toggle("more-left", box.scrollLeft > 1);
+    if (box.scrollWidth > box.clientWidth + 1) box.prepend(hint);
+    else hint.remove();
+  };
+  box.addEventListener("scroll", update);
+  new ResizeObserver(update).observe(box);
+}
+
 function closeMenus(event) {
   document.querySelectorAll("header details[open]").forEach((menu) => {
     if (event.key === "Escape" || (event.type === "click" && !menu.contains(event.target))) menu.open = false;
@@ -93,9 +120,12 @@ function closeMenus(event) {
 document.addEventListener("click", closeMenus);
 document.addEventListener("keydown", closeMenus);
 document.addEventListener("DOMContentLoaded", () => {
+  foldTogether();
   const theme = document.getElementById("theme-switch");
   const code = document.getElementById("code-switch");
   if (theme) switchTheme(theme);
   if (code) switchCode(code);
   document.querySelectorAll("main table").forEach(sortable);
+  document.querySelectorAll(".scroll").forEach(showsMore);
+
 });
