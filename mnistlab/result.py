@@ -59,7 +59,7 @@ def best_of(runs: Sequence[Run]) -> str:
     count = f"mean of {seeds} seeds" if seeds > 1 else "one run"
     return (
         f"Most accurate of {len(found)} models: {title(name)}, with "
-        f"{100 * best.mean:.2f} % of {record['test_size']:,} test images right after "
+        f"{100 * best.mean:.2f} % of {record['test_size']:,} test images right, after "
         f"{epochs} on {record['train_size']:,} images ({record['dataset']['name']}, "
         f"{count})"
     )

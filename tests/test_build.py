@@ -129,7 +129,8 @@ def test_every_accuracy_on_a_page_is_that_of_the_records_it_links_to(
             if not linked:
                 assert cells["ours (%)"] == ""
                 continue
-            assert {record["model"] for record in linked} == {cells["model"].split()[-1]}
+            names = {record["model"] for record in linked}
+            assert names == {cells["model"].split()[-1]}
             mean = sum(r["test"]["accuracy"] for r in linked) / len(linked)
             columns = {"test accuracy (%)", "accuracy (%)", "ours (%)"} & {*cells}
             assert {cells[column] for column in columns} == {f"{100 * mean:.2f}"}
