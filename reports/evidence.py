@@ -92,11 +92,11 @@ B_CHEAP = _named(
 WANTED = (
     Wanted("the MLPs, for E-1 to E-3", FAMILIES["mlp"], range(5)),
     Wanted("A's models, for A-2", _named("conv2_a2 conv2_a5 conv3_a4")),
+    Wanted("weights of the MLPs, of one more seed", FAMILIES["mlp"], (5,)),
+    Wanted("weights of A's models", _named("conv2_a2 conv2_a5 conv3_a4"), (3,)),
     Wanted("what two traps of porting cost", PORTING, (0,)),
     Wanted("B on black-and-white images", B_CHEAP),
     Wanted("the cheaper of B's deepest, for B-2", _named("conv7_b71"), (0,)),
-    Wanted("weights of the MLPs, after the planned seeds", FAMILIES["mlp"], (5,)),
-    Wanted("weights of A's models", _named("conv2_a2 conv2_a5 conv3_a4"), (3,)),
     Wanted("A3 against A1, for A-1", _named("conv3_a1")),
     Wanted("A3, with both ways of batch normalisation, for A-1", _named("conv3_a3"),
            batchnorm=True),
