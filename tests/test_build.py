@@ -129,14 +129,15 @@ def test_every_accuracy_on_a_page_is_that_of_the_records_it_links_to(
             if not linked:
                 assert cells["ours (%)"] == ""
                 continue
-            assert {record["model"] for record in linked} == {cells["model"].split()[-1]}
+            model = cells["model"].split()[-1]  # after its title
+            assert {record["model"] for record in linked} == {model}
             mean = sum(r["test"]["accuracy"] for r in linked) / len(linked)
             columns = {"test accuracy (%)", "accuracy (%)", "ours (%)"} & {*cells}
             assert {cells[column] for column in columns} == {f"{100 * mean:.2f}"}
             if "training accuracy (%)" in cells:
                 last = linked[0]["history"][-1]["accuracy"]
                 assert cells["training accuracy (%)"] == f"{100 * last:.2f}"
-            checked.add(cells["model"].split()[-1])
+            checked.add(model)
     assert {"mlp_e1", "mlp_e2", "mlp_e3"} <= checked
 
 

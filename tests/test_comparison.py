@@ -12,7 +12,6 @@ from matplotlib.colors import same_color
 from mnistlab import (
     claims,
     comparison,
-    evidence,
     models,
     plots,
     reported,
@@ -25,6 +24,7 @@ from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.plots import look
 from mnistlab.runs import Run
 from mnistlab.schedule import cost
+from reports import evidence
 
 LABELS = np.resize(np.arange(10, dtype=np.uint8), 10_000)
 
@@ -67,7 +67,7 @@ def test_a_leader_board_ranks_the_models_that_have_three_seeds(three):
     # B21 is wrong in a part of A2's images, in every draw.
     assert [row["rank, 95 %"] for row in rows] == ["1 to 1", "2 to 2", ""]
     assert [row["first (% of draws)"] for row in rows] == ["100", "0", ""]
-    assert "of the 2 models with 3 seeds" in table.caption
+    assert "among the 2 with 3 seeds" in table.caption
     assert "conv2_b21" in rows[0]["seeds"]
 
 
@@ -125,7 +125,7 @@ def test_a_headline_is_of_the_mean_and_not_of_the_luckiest_run():
     lucky = [fake("conv2_a2", s, accuracy=a) for s, a in enumerate((0.98, 0.999))]
     steady = [fake("conv2_b21", s, accuracy=0.992) for s in range(2)]
     text = result.best_of(lucky + steady)
-    assert "conv2_b21 with 99.20 %" in text
+    assert "B21 · 2 conv, with 99.20 %" in text
     assert "mean of 2 seeds" in text
 
 

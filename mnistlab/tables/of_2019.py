@@ -235,8 +235,8 @@ def _why_not(runs: Sequence[Run]) -> str:
         "there are several seeds (each number is a link to its record). It is "
         "<em>reproduced</em> if 2019's lies where one more run of ours would with "
         "95 %, and that is at most half a point to each side; <em>not reproduced</em> "
-        "if it lies outside. Losses: the mean ratio over all epochs that 2019 printed; 1 is "
-        "the same training. <em>Not tested</em>: fewer seeds than planned, or no "
+        "if it lies outside. Losses: the mean ratio over all epochs that 2019 printed; "
+        "1 is the same training. <em>Not tested</em>: fewer seeds than planned, or no "
         "printed loss. Of 28 true reproductions one or two fall outside by chance."
     )
     if not all(run.compares_with_2019 for run in runs):
