@@ -145,7 +145,9 @@ def test_a_family_page_has_one_curve_and_one_figure_of_violins_per_model(built):
     out, _ = built
     notebook = nbformat.read(out / "notebooks" / "mlp.ipynb", as_version=4)
     for call in ("plots.learning_curve", "plots.weight_violins"):
-        (cell,) = (c for c in notebook.cells if call in c.source)
+        found = [c for c in notebook.cells if c.source.count(call + "(experiment,")]
+        assert len(found) == 1, f"mlp.ipynb: expected one cell with {call}"
+        (cell,) = found
         pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
         assert len(pictures) == len(models.FAMILIES["mlp"])
     page = Page((out / "site" / "mlp.html").read_text())

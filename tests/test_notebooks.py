@@ -24,6 +24,7 @@ FORBIDDEN = (
 )  # fmt: skip
 STRIP = "metadata.language_info cell.metadata.execution cell.metadata.papermill"
 
+OWN = ["data", *models.FAMILIES, "compare", "claims"]
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 
 
@@ -36,10 +37,9 @@ def code_cells(name, parameters=False):
 
 def test_the_collection_is_complete():
     """Notebooks that a user adds are welcome beside the collection's own."""
-    own = ["data", *models.FAMILIES, "compare", "claims"]
-    missing = [name for name in own if name not in NOTEBOOKS]
+    missing = [name for name in OWN if name not in NOTEBOOKS]
     assert not missing, f"add notebooks/{missing[0]}.ipynb, a copy of mlp.ipynb"
-    assert [name for name in pages.notebook_names() if name in own] == own
+    assert [name for name in pages.notebook_names() if name in OWN] == OWN
 
 
 @each_notebook
@@ -65,7 +65,7 @@ def test_code_cells_hold_no_logic(name):
             assert not isinstance(node, FORBIDDEN), ast.unparse(node)
 
 
-@each_notebook
+@pytest.mark.parametrize("name", OWN)
 def test_prose_comes_before_code_and_a_page_has_what_the_pattern_asks(name):
     cells = NOTEBOOKS[name].cells
     assert cells[0].cell_type == "markdown"
