@@ -1,5 +1,5 @@
 # Every command makes .venv first if it is not there. PYTHON=... chooses a Python.
-.PHONY: help reports test test-faults test-browser bench evidence verify tables lab check lock clean
+.PHONY: help reports test test-faults test-browser bench evidence verify tables notebooks lab check lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -50,6 +50,9 @@ verify: $(INSTALLED)  ## train first epochs of N=5 committed runs again, compare
 tables: $(INSTALLED)  ## write the README's tables from results/
 	$(BIN)/python -m reports.evidence tables
 
+notebooks: $(INSTALLED)  ## copy the cells that families share from mlp.ipynb and conv2.ipynb
+	$(BIN)/python -m reports.notebooks
+
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks \
 		--LabApp.news_url=None $(AS_ROOT)
@@ -58,7 +61,7 @@ check: $(INSTALLED)  ## lint, formatting, types, and no outputs in notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/nbstripout --verify --extra-keys "$(STRIP)" notebooks/*.ipynb
+	$(BIN)/nbstripout --verify --keep-id --extra-keys "$(STRIP)" notebooks/*.ipynb
 
 lock:  ## write constraints.txt anew; take the oldest PYTHON, so that all can have them
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
@@ -80,6 +83,6 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@# Outputs that JupyterLab saves do not reach git: the filter of .gitattributes.
 	@if git rev-parse --git-dir >/dev/null 2>&1; then \
 		git config filter.nbstripout.clean \
-			".venv/bin/nbstripout --extra-keys '$(STRIP)'" && \
+			".venv/bin/nbstripout --keep-id --extra-keys '$(STRIP)'" && \
 		git config filter.nbstripout.smudge cat; fi
 	@touch $@

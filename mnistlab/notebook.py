@@ -1,5 +1,7 @@
 """What a notebook imports, in one line; and how its figures and mistakes are shown."""
 
+from dataclasses import replace
+
 from IPython import get_ipython
 from IPython.display import display
 
@@ -20,6 +22,7 @@ __all__ = [
     "load_runs",
     "models",
     "plots",
+    "replace",
     "reported",
     "study",
     "tables",

@@ -129,15 +129,15 @@ def test_every_accuracy_on_a_page_is_that_of_the_records_it_links_to(
             if not linked:
                 assert cells["ours (%)"] == ""
                 continue
-            names = {record["model"] for record in linked}
-            assert names == {cells["model"].split()[-1]}
+            model = cells["model"].split()[-1]  # after its title
+            assert {record["model"] for record in linked} == {model}
             mean = sum(r["test"]["accuracy"] for r in linked) / len(linked)
             columns = {"test accuracy (%)", "accuracy (%)", "ours (%)"} & {*cells}
             assert {cells[column] for column in columns} == {f"{100 * mean:.2f}"}
             if "training accuracy (%)" in cells:
                 last = linked[0]["history"][-1]["accuracy"]
                 assert cells["training accuracy (%)"] == f"{100 * last:.2f}"
-            checked.add(cells["model"].split()[-1])
+            checked.add(model)
     assert {"mlp_e1", "mlp_e2", "mlp_e3"} <= checked
 
 
@@ -145,7 +145,9 @@ def test_a_family_page_has_one_curve_and_one_figure_of_violins_per_model(built):
     out, _ = built
     notebook = nbformat.read(out / "notebooks" / "mlp.ipynb", as_version=4)
     for call in ("plots.learning_curve", "plots.weight_violins"):
-        (cell,) = (c for c in notebook.cells if call in c.source)
+        found = [c for c in notebook.cells if c.source.count(call + "(experiment,")]
+        assert len(found) == 1, f"mlp.ipynb: expected one cell with {call}"
+        (cell,) = found
         pictures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
         assert len(pictures) == len(models.FAMILIES["mlp"])
     page = Page((out / "site" / "mlp.html").read_text())

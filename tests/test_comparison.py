@@ -67,7 +67,7 @@ def test_a_leader_board_ranks_the_models_that_have_three_seeds(three):
     # B21 is wrong in a part of A2's images, in every draw.
     assert [row["rank, 95 %"] for row in rows] == ["1 to 1", "2 to 2", ""]
     assert [row["first (% of draws)"] for row in rows] == ["100", "0", ""]
-    assert "2 with 3 seeds or more" in table.caption
+    assert "among the 2 with 3 seeds" in table.caption
     assert "conv2_b21" in rows[0]["seeds"]
 
 
@@ -125,7 +125,7 @@ def test_a_headline_is_of_the_mean_and_not_of_the_luckiest_run():
     lucky = [fake("conv2_a2", s, accuracy=a) for s, a in enumerate((0.98, 0.999))]
     steady = [fake("conv2_b21", s, accuracy=0.992) for s in range(2)]
     text = result.best_of(lucky + steady)
-    assert "of 2 models: B21 · 2 conv, with 99.20 %" in text
+    assert "B21 · 2 conv, with 99.20 %" in text
     assert "mean of 2 seeds" in text
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from conftest import ROOT
 
 from mnistlab import models
 from mnistlab.study import load_runs, study
-from reports import pages
+from reports import notebooks, pages
 
 NOTEBOOKS = {
     path.stem: nbformat.read(path, as_version=4)
@@ -23,6 +24,7 @@ FORBIDDEN = (
 )  # fmt: skip
 STRIP = "metadata.language_info cell.metadata.execution cell.metadata.papermill"
 
+OWN = ["data", *models.FAMILIES, "compare", "claims"]
 each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 
 
@@ -34,8 +36,10 @@ def code_cells(name, parameters=False):
 
 
 def test_the_collection_is_complete():
-    assert set(NOTEBOOKS) == {"data", *models.FAMILIES, "compare", "claims"}
-    assert pages.notebook_names() == ["data", *models.FAMILIES, "compare", "claims"]
+    """Notebooks that a user adds are welcome beside the collection's own."""
+    missing = [name for name in OWN if name not in NOTEBOOKS]
+    assert not missing, f"add notebooks/{missing[0]}.ipynb, a copy of mlp.ipynb"
+    assert [name for name in pages.notebook_names() if name in OWN] == OWN
 
 
 @each_notebook
@@ -61,26 +65,49 @@ def test_code_cells_hold_no_logic(name):
             assert not isinstance(node, FORBIDDEN), ast.unparse(node)
 
 
-@each_notebook
+@pytest.mark.parametrize("name", OWN)
 def test_prose_comes_before_code_and_a_page_has_what_the_pattern_asks(name):
     cells = NOTEBOOKS[name].cells
     assert cells[0].cell_type == "markdown"
     assert cells[0].source.startswith("# ")
-    assert cells[0].source.count("\n* ") == 3
-    assert "parameters" in cells[1].metadata["tags"]
-    assert cells[2].source.startswith("from mnistlab.notebook import")
-    assert "\n" not in cells[2].source
-    assert "## What to remember" in cells[-2].source
-    assert cells[-2].source.count("\n1. Add an architecture") == 1
-    assert cells[-1].source.startswith("declare(")
+    assert cells[0].source.count("\n* ") == 3, "say in three points what one will see"
+    first, second = list(code_cells(name, parameters=True))[:2]
+    assert "parameters" in first.metadata.get("tags", ()), (
+        f"{name}.ipynb: tag its first code cell `parameters`"
+    )
+    assert second.source.startswith("from mnistlab.notebook import")
+    assert "\n" not in second.source
+    end = "end a notebook with 'What to remember', exercises, and a cell declare(...)"
+    assert "## What to remember" in cells[-2].source, end
+    assert cells[-2].source.count("\n1. Add an architecture") == 1, end
+    assert cells[-1].source.startswith("declare("), end
 
 
-def test_family_notebooks_differ_in_parameters_and_prose_alone():
-    sources = {
-        family: [cell.source for cell in code_cells(family)]
-        for family in models.FAMILIES
-    }
-    assert len({tuple(source) for source in sources.values()}) == 1
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_every_exercise_has_a_folded_answer(family):
+    exercises = NOTEBOOKS[family].cells[-2].source.partition("## Exercises")[2]
+    count = len(re.findall(r"^\d\. ", exercises, re.MULTILINE))
+    assert exercises.count("<details><summary>Answer") == count == 3
+
+
+@pytest.mark.parametrize("family", models.FAMILIES)
+def test_shared_cells_are_those_of_their_source(family):
+    """Code and prose alike; `make notebooks` copies them."""
+    folder = pages.NOTEBOOKS
+    assert notebooks.with_shared(folder, family) == notebooks.read(folder, family), (
+        f"{family}.ipynb: edit shared cells in mlp.ipynb (ids conv-... in conv2.ipynb) "
+        "and run make notebooks; a cell of one notebook alone has an id own-..."
+    )
+    ids = [cell.id for cell in NOTEBOOKS[family].cells]
+    kinds = {name.partition("-")[0] for name in ids}
+    assert kinds <= {"shared", "conv", "own"}
+    assert len(set(ids)) == len(ids)
+
+
+def test_own_cells_hold_prose_and_parameters_only():
+    for family in models.FAMILIES:
+        for cell in code_cells(family):
+            assert not cell.id.startswith("own-"), f"{family}: {cell.id} is code"
 
 
 @pytest.mark.parametrize("family", models.FAMILIES)
@@ -115,8 +142,8 @@ def test_what_jupyterlab_saves_is_stripped_before_git_sees_it(name, tmp_path):
             cell.metadata["execution"] = {"iopub.status.busy": "2026-01-01"}
     path = tmp_path / original.name
     nbformat.write(saved, path)
-    command = [sys.executable, "-m", "nbstripout", "--extra-keys", STRIP, str(path)]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "nbstripout", "--keep-id", "--extra-keys", STRIP]
+    subprocess.run([*command, str(path)], check=True)
     assert path.read_text().rstrip() == original.read_text().rstrip()
 
 
@@ -130,3 +157,4 @@ def test_git_applies_that_filter_to_notebooks():
     makefile = (ROOT / "Makefile").read_text()
     assert f"STRIP := {STRIP}" in makefile
     assert "git config filter.nbstripout.clean" in makefile
+    assert makefile.count("--keep-id --extra-keys") == 2, "ids say what is shared"

@@ -3,7 +3,7 @@
 Each returns a `Table`, or what 2019 used (`PrettyTable`, `DataFrame`).
 """
 
-from mnistlab.tables.architectures import definition, sizes, summary
+from mnistlab.tables.architectures import definition, diagram, sizes, summary
 from mnistlab.tables.base import Html, Table, amount, record_link
 from mnistlab.tables.board import leader_board, missing, pairs, scores
 from mnistlab.tables.contradictions_2019 import contradictions
@@ -29,6 +29,7 @@ __all__ = [
     "conclusions",
     "contradictions",
     "definition",
+    "diagram",
     "leader_board",
     "missing",
     "inputs_of_b",

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
@@ -101,6 +101,18 @@ def summary(experiment: Experiment) -> Table:
         f"{experiment.name}: {total:,} parameters, {trained:,} of them trained, "
         f"{total - trained:,} not.",
     )
+
+
+def diagram(experiment: Experiment) -> HTML:
+    """A model as a row of boxes: each layer with the shape that it puts out."""
+    style = "border:1px solid #8888;border-radius:4px;padding:0.2em 0.5em;"
+    boxes = [
+        f'<span style="{style}">{layer.kind}<br><small>'
+        f"{' × '.join(map(str, layer.output_shape))}</small></span>"
+        for layer in layer_sizes(experiment)
+    ]
+    row = "display:flex;flex-wrap:wrap;gap:0.3em;font-size:0.8em;line-height:1.3"
+    return HTML(f'<div style="{row}">{" → ".join(boxes)}</div>')
 
 
 def definition(experiment: Experiment) -> Markdown:

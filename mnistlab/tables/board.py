@@ -96,7 +96,7 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
         "its record. <strong>Rank</strong>: where the model stands among the "
         f"{len(ranks)} with {LEAST_SEEDS} seeds or more, with other seeds and other "
         "test images drawn 2,000 times (two-way bootstrap): 95 % of the draws lie "
-        "within, and models whose ranks overlap cannot be told apart. "
+        "within; models whose ranks overlap are not clearly apart. "
         "<strong>First</strong>: in how many draws no model is more accurate."
     )
     if len(timed) < len(runs):

@@ -9,6 +9,7 @@ from IPython.display import HTML
 
 from mnistlab import claims, judging, reported
 from mnistlab.judging import Part, Rule
+from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
 from mnistlab.tables.base import Html, Table, percent, record_links
 
@@ -20,15 +21,18 @@ def _badge(verdict: str) -> Html:
     return Html(f'<strong class="verdict {kind}">{MARKS[verdict]} {verdict}</strong>')
 
 
-def conclusions(runs: Sequence[Run]) -> Table:
-    """Every conclusion of 2019 with its verdict, a row each."""
-    rows = []
+def conclusions(runs: Sequence[Run], of: Sequence[Experiment] = ()) -> Table:
+    """Every conclusion of 2019, or those about some models, with its verdict."""
+    names, rows = {experiment.name for experiment in of}, []
     for said in reported.conclusions():
         judged = claims.judge(said.id, runs)
+        about = {name for part in judged.parts for name in part.rule.models}
+        if of and not about & names:
+            continue
         tested = sum(part.is_tested for part in judged.parts)
         rows.append(
             {
-                "id": Html(f'<a href="#{said.id}">{said.id}</a>'),
+                "id": Html(f'<a href="claims.html#{said.id}">{said.id}</a>'),
                 "2019, source": said.source,
                 "says": said.sentence,
                 "verdict": _badge(judged.verdict),
@@ -37,8 +41,10 @@ def conclusions(runs: Sequence[Run]) -> Table:
         )
     return Table(
         pd.DataFrame(rows),
-        f"{claims.headline(runs)}. The rules were committed before the runs that they "
-        "judge; each conclusion's is below, with the numbers that decided it.",
+        ("" if of else f"{claims.headline(runs)}. ")
+        + "A part is one quantity of one model or pair; it is tested if all its seeds "
+        "are there. The rules were committed before the runs that they judge; the page "
+        "of the claims has each with the numbers that decided it.",
         prose=True,
     )
 
@@ -64,8 +70,10 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
             f"<p>Hypothesis: {html.escape(statement)}. {_badge(verdict)}</p>",
             Table(
                 pd.DataFrame([_row(part) for part in parts]),
-                f"{html.escape(_capital(rule.quantity))}: the {level:.4g} % interval "
-                f"of its mean must lie {_bounds(rule)}.{_equivalent(rule)}",
+                f"Measured: {html.escape(rule.quantity)}. The statement holds if the "
+                f"{level:.4g} % interval of the mean over {rule.seeds} seeds lies "
+                f"{_bounds(rule)}, and fails if it lies wholly outside."
+                f"{_equivalent(rule)}",
             )._repr_html_(),
         ]
     if missing:
@@ -95,11 +103,6 @@ def _equivalent(rule: Rule) -> str:
         f" An interval within ±{_number(rule.equivalent)} counts as no difference, and "
         "contradicts."
     )
-
-
-def _capital(text: str) -> str:
-    """With a capital first letter, the others as they are: CPU stays CPU."""
-    return text[:1].upper() + text[1:]
 
 
 def _number(value: float) -> str:
