@@ -12,7 +12,7 @@ from typing import Any
 from mnistlab.models import FAMILIES
 from reports.pages import NOTEBOOKS
 
-SOURCES = {"shared": "mlp", "conv": "conv2"}
+SHARED, CONV = "mlp", "conv2"
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
@@ -22,28 +22,31 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def with_shared(folder: Path, name: str) -> dict[str, Any]:
-    """A family's notebook with its shared cells as they are in their source.
-
-    The order is that of the source; a notebook's own cells stand where the source has
-    its cell of the same id, and others after the cell that they follow.
-    """
+    """A family's notebook with its shared cells as they are in their source."""
     notebook = read(folder, name)
     own = {cell["id"]: cell for cell in notebook["cells"]}
-    shared = {cell["id"]: cell for cell in read(folder, SOURCES["shared"])["cells"]}
-    order = read(folder, SOURCES["shared" if name == SOURCES["shared"] else "conv"])
-    cells = []
-    for cell in order["cells"]:
-        known = shared if cell["id"].startswith("shared-") else own
-        cells.append(
-            cell if cell["id"].startswith("conv-") else known.get(cell["id"], cell)
-        )
-    ids = [cell["id"] for cell in cells]
-    for before, cell in zip(notebook["cells"], notebook["cells"][1:], strict=False):
-        if cell["id"] not in ids and cell["id"].startswith("own-"):
-            place = ids.index(before["id"]) + 1
-            cells.insert(place, cell)
-            ids.insert(place, cell["id"])
+    cells = [
+        own.get(cell["id"], cell) if cell["id"].startswith("own-") else cell
+        for cell in read(folder, SHARED)["cells"]
+    ]
+    if name != SHARED:
+        _insert(cells, read(folder, CONV)["cells"], "conv-")
+    _insert(cells, notebook["cells"], "own-")
     return {**notebook, "cells": cells}
+
+
+def _insert(
+    cells: list[dict[str, Any]], source: list[dict[str, Any]], kind: str
+) -> None:
+    """Add the source's cells of a kind, each after the cell that it follows there."""
+    place = 0
+    for cell in source:
+        ids = [known["id"] for known in cells]
+        if cell["id"] in ids:
+            place = ids.index(cell["id"]) + 1
+        elif cell["id"].startswith(kind):
+            cells.insert(place, cell)
+            place += 1
 
 
 def main() -> None:

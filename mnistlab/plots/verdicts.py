@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from mnistlab import claims, reported
 from mnistlab.judging import Part, judge_statement
@@ -88,6 +89,8 @@ def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) ->
     ax.grid(axis="x", alpha=0.4)
     title = statement[0].upper() + statement[1:]
     ax.set_title(f"{title}: {verdict}", fontsize=9, loc="left")
+    if "accuracy" in parts[0].rule.quantity:
+        ax.xaxis.set_major_formatter(PercentFormatter(1))
 
 
 def conclusions(runs: Sequence[Run]) -> Figure:

@@ -86,12 +86,14 @@ def _row(part: Part) -> dict[str, str]:
     said, interval = part.rule.reported, part.interval
     return {
         "of": part.about,
-        "2019": "" if said is None else _number(said),
+        "2019": "" if said is None else _number(said, part.rule),
         "seeds": f"{len(part.planned)} of {part.rule.seeds}",
-        "mean": _number(float(np.mean(part.planned or values))) if values else "",
+        "mean": _number(float(np.mean(part.planned or values)), part.rule)
+        if values
+        else "",
         "interval of the mean": ""
         if interval is None
-        else f"{_number(interval.low)} to {_number(interval.high)}",
+        else " to ".join(_number(end, part.rule) for end in interval),
         "verdict": _badge(part.verdict),
     }
 
@@ -100,12 +102,15 @@ def _equivalent(rule: Rule) -> str:
     if not rule.equivalent:
         return ""
     return (
-        f" An interval within ±{_number(rule.equivalent)} counts as no difference, and "
-        "contradicts."
+        f" An interval within ±{_number(rule.equivalent, rule)} counts as no "
+        "difference, and contradicts."
     )
 
 
-def _number(value: float) -> str:
+def _number(value: float, rule: Rule) -> str:
+    """A value in the unit of its rule: accuracies in percent, as everywhere."""
+    if "accuracy" in rule.quantity:
+        return f"{100 * value:.2f} %"
     text = f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -113,8 +118,12 @@ def _number(value: float) -> str:
 def _bounds(rule: Rule) -> str:
     low, high = np.isfinite(rule.low), np.isfinite(rule.high)
     if low and high:
-        return f"between {_number(rule.low)} and {_number(rule.high)}"
-    return f"above {_number(rule.low)}" if low else f"below {_number(rule.high)}"
+        return f"between {_number(rule.low, rule)} and {_number(rule.high, rule)}"
+    return (
+        f"above {_number(rule.low, rule)}"
+        if low
+        else f"below {_number(rule.high, rule)}"
+    )
 
 
 def _records(parts: Sequence[Part], runs: Sequence[Run]) -> str:
