@@ -63,6 +63,7 @@ def write_site(
         boards[f"This build: {title}"] = leader_board(alike, images.y_test)
     site.write_environment(out / "site", gathered.everything, names)
     touch.write_draw(out / "site", gathered.full, data.load(), names)
+    touch.write_duel(out / "site", gathered.full, data.load(), names)
     site.write_index(out / "site", cards, boards, names, key, tell(evidence()))
 
 

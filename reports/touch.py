@@ -1,12 +1,14 @@
 """The pages to be touched: draw a digit and all networks answer; two runs in a duel."""
 
 import base64
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mnistlab.data import Dataset
 from mnistlab.models import FAMILIES
@@ -15,6 +17,7 @@ from mnistlab.runs import Run
 from mnistlab.store import write_atomically
 from reports.site import TEMPLATES, _site, _template
 
+COLUMNS = 40  # of the sprite
 SMALL = 420_000  # bytes of float16 weights that a page loads at once
 ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 FAMILY_OF = {e.name: family for family, all_of in FAMILIES.items() for e in all_of}
@@ -121,3 +124,39 @@ def _write(
     head = _site(page, names, title)
     text = _template(f"{page}.html.j2").render(site=head, data=data, **said)
     write_atomically(site / f"{page}.html", text.encode())
+
+
+def write_duel(
+    site: Path, runs: Sequence[Run], dataset: Dataset, names: Sequence[str]
+) -> None:
+    """Write duel.html: answers of all runs to the images that any of them got wrong.
+
+    `runs` are full runs on the test images of `dataset`; all other images all have
+    right, so that every count follows from these.
+    """
+    answers = [run.predictions() for run in runs]
+    predicted = np.array([a for a, _ in answers]).reshape(len(runs), -1)
+    hard = np.flatnonzero((predicted != dataset.y_test).any(axis=0)) if runs else []
+    said = [
+        {
+            "id": f"{run.name}/{run.seed}",
+            "curve": [epoch["val_accuracy"] for epoch in run.history],
+            "predicted": _base64(answer[hard].tobytes()),
+            # Down to whole 1/255: a page shows whole percent.
+            "sure": _base64(np.rint(sure[hard] * 255).astype(np.uint8).tobytes()),
+        }
+        for run, (answer, sure) in zip(runs, answers, strict=True)
+    ]
+    rows = -(-len(hard) // COLUMNS)
+    sprite = np.zeros((max(rows, 1) * COLUMNS, 28, 28), np.uint8)
+    sprite[: len(hard)] = dataset.x_test[hard]
+    sheet = sprite.reshape(-1, COLUMNS, 28, 28).swapaxes(1, 2).reshape(-1, COLUMNS * 28)
+    png = io.BytesIO()
+    Image.fromarray(sheet).save(png, "png", optimize=True)
+    _write(site, "duel", names, "Two runs side by side", (), {
+        "runs": said,
+        "hard": [[int(i), int(dataset.y_test[i])] for i in hard],
+        "count": len(dataset.y_test),
+        "columns": COLUMNS,
+        "sprite": "data:image/png;base64," + _base64(png.getvalue()),
+    })  # fmt: skip
