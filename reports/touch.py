@@ -43,7 +43,8 @@ def write_draw(
             if any(run.name == name for run in runs)
             else "not trained in full yet"
         )
-        if run := with_weights.get(name):
+        if name in with_weights:
+            run = with_weights[name]
             script, size = weights_script(run)
             write_atomically(site / "weights" / f"{name}.js", script.encode())
             said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
@@ -136,7 +137,8 @@ def write_duel(
     """
     answers = [run.predictions() for run in runs]
     predicted = np.array([a for a, _ in answers]).reshape(len(runs), -1)
-    hard = np.flatnonzero((predicted != dataset.y_test).any(axis=0)) if runs else []
+    wrong = predicted != dataset.y_test if runs else np.zeros((1, 1), bool)
+    hard = np.flatnonzero(wrong.any(axis=0))
     said = [
         {
             "id": f"{run.name}/{run.seed}",

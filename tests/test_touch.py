@@ -148,9 +148,8 @@ def test_a_duel_counts_as_numpy_does(page, tmp_path):
     site = site_of(tmp_path)
     runs = [run for run in evidence() if run.compares_with_2019]
     one, two = runs[0], runs[-1]
-    page.goto(
-        (site / f"duel.html#{one.name}/{one.seed},{two.name}/{two.seed}").as_uri()
-    )
+    chosen = f"#{one.name}/{one.seed},{two.name}/{two.seed}"
+    page.goto((site / "duel.html").as_uri() + chosen)
     labels = data.load().y_test
     a, b = (run.predictions()[0] == labels for run in (one, two))
     test = mcnemar(a, b)

@@ -227,13 +227,15 @@ function mnistlabWorker(scope, network) {
   /** @type {Loaded[]} */
   const models = [];
   let newest = 0;
+  let busy = false;
   /** @type {(() => void)[]} */
   let jobs = [];
   const work = () => {
     const job = jobs.shift();
+    busy = Boolean(job);
     if (!job) return;
+    setTimeout(work); // first, so that one failed answer does not stop the others
     job();
-    setTimeout(work);
   };
   /** @param {Loaded} model @param {Uint8Array} picture @param {number} id */
   const say = (model, picture, id) => scope.postMessage(
@@ -259,7 +261,6 @@ function mnistlabWorker(scope, network) {
   };
   /** @param {{data: any}} event */
   scope.onmessage = ({ data: { id, picture, model, opened } }) => {
-    const idle = !jobs.length;
     if (model) {
       const loaded = network.load(model);
       models.push(loaded);
@@ -272,9 +273,9 @@ function mnistlabWorker(scope, network) {
         jobs.push(
           () => scope.postMessage({ id, name: one.name, layers: network.strongest(one, picture, 8), probabilities: network.answer(one, picture) }),
           () => occlude(one, picture, id));
-      } else jobs.push(...models.map((each) => () => say(each, picture, id)));
+      } else if (picture) jobs.push(...models.map((each) => () => say(each, picture, id)));
     }
-    if (idle) setTimeout(work);
+    if (!busy) { busy = true; setTimeout(work); }
   };
 }
 
