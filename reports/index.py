@@ -10,7 +10,7 @@ from mnistlab.data import Dataset
 from mnistlab.environment import package_digest
 from mnistlab.runs import Run
 from mnistlab.store import evidence, runs_named
-from reports import site
+from reports import site, touch
 from reports.pages import Published, read_published
 
 
@@ -33,7 +33,7 @@ def write_site(
         package_digest(),
         about,
         sorted(current),
-        [run.record["key"] for run in evidence()],
+        [(run.record["key"], run.has_weights) for run in evidence()],
         [(done.page.name, done.message) for done in published if not done.is_good],
         images.fingerprint,
     )
@@ -62,6 +62,8 @@ def write_site(
     for title, alike in _alike(own).items():
         boards[f"This build: {title}"] = leader_board(alike, images.y_test)
     site.write_environment(out / "site", gathered.everything, names)
+    touch.write_draw(out / "site", gathered.full, data.load(), names)
+    touch.write_duel(out / "site", gathered.full, data.load(), names)
     site.write_index(out / "site", cards, boards, names, key, tell(evidence()))
 
 

@@ -42,7 +42,7 @@ def look() -> str:
     """SHA-256 of what decides how pages look, but for the files that they link to."""
     digest = hashlib.sha256(version("nbconvert").encode())
     for path in sorted(Path(__file__).parent.rglob("*")):
-        if path.suffix in (".py", ".j2", ".json"):
+        if path.suffix in (".py", ".j2", ".js", ".json"):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 

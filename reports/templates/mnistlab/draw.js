@@ -1,0 +1,276 @@
+// @ts-check
+// The page where one draws: strokes to a picture, the picture to the worker, its answers
+// into the table.
+"use strict";
+
+(() => {
+  /** @typedef {{name: string, size: number, small: boolean, binary: boolean, seed: number}} Listed */
+  /** @type {{models: Listed[], digits: {index: number, label: number, wrong: number, runs: number, pixels: string}[]}} */
+  const { models, digits } = JSON.parse(/** @type {HTMLElement} */ (document.getElementById("data")).textContent || "");
+  const network = mnistlabNetwork();
+  const source = `(${mnistlabWorker})(self, (${mnistlabNetwork})());`;
+  const worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  const find = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
+  const [board, majority, hint, inside] = ["board", "majority", "hint", "inside"].map(find);
+  const pen = board.getContext("2d");
+  /** @type {number[][][]} */
+  let strokes = [];
+  /** @type {Uint8Array | null} */
+  let picture = null;
+  let id = 0;
+  let opened = "";
+  /** @type {Map<string, Float32Array>} */
+  let answers = new Map();
+  let asked = 0; // models whose script was asked for
+
+  /** Grey values 0 to 1 on a canvas. @param {HTMLCanvasElement} canvas @param {ArrayLike<number>} values
+   * @param {(v: number) => number[]} [colour] */
+  function paint(canvas, values, colour = (v) => [255 * v, 255 * v, 255 * v]) {
+    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    const image = context.createImageData(canvas.width, canvas.height);
+    for (let i = 0; i < values.length; i += 1) image.data.set([...colour(values[i]), 255], 4 * i);
+    context.putImageData(image, 0, 0);
+  }
+
+  /** @param {number} width @param {number} height @param {string} label */
+  function newCanvas(width, height, label) {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [width, height];
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", label);
+    return canvas;
+  }
+
+  // Networks -------------------------------------------------------------------------
+  const waiting = [...models].sort((a, b) => a.size - b.size);
+  /** Load the next network: the small ones at once, the large ones when one has drawn. */
+  function loadNext() {
+    if (waiting.length && (waiting[0].small || picture)) {
+      const script = document.createElement("script");
+      script.src = `weights/${waiting[0].name}.js`;
+      script.onerror = () => { waiting.shift(); loadNext(); };
+      asked += 1;
+      document.head.append(script);
+    } else asked = 0;
+    const left = waiting.reduce((sum, { size }) => sum + size, 0);
+    find("loading").textContent = !waiting.length ? "All networks that have weights are loaded."
+      : `${models.length - waiting.length} of ${models.length} networks are loaded; the others (${(left * 1.34 / 1e6).toFixed(1)} MB) follow when something is drawn.`;
+  }
+  /** A script in weights/ calls it. @param {Model} model */
+  function mnistlabLoaded(model) {
+    waiting.shift();
+    worker.postMessage({ model, id, picture: opened ? null : picture });
+    setTimeout(loadNext);
+  }
+  Object.assign(window, { mnistlabLoaded });
+
+  // Pictures -------------------------------------------------------------------------
+  function ask() {
+    if (picture) worker.postMessage({ id, picture });
+    if (picture && !asked) loadNext();
+  }
+
+  let timer = 0;
+  /** Show a picture and ask the networks; several within a tenth of a second are one. */
+  function show(/** @type {Uint8Array | null} */ next) {
+    picture = next && next.some(Boolean) ? next : null;
+    id += 1;
+    answers = new Map();
+    paint(find("seen"), Array.from(picture || new Uint8Array(784), (v) => v / 255));
+    paint(find("binary"), Array.from(picture || new Uint8Array(784), (v) => (v ? 1 : 0)));
+    inside.hidden = true;
+    opened = "";
+    if (!picture) {
+      document.querySelectorAll("#answers tr[data-model]").forEach((row) => fill(row, null));
+      worker.postMessage({ id });
+      majority.textContent = "Nothing is drawn yet.";
+      hint.textContent = "";
+      return;
+    }
+    const lit = picture.reduce((sum, v) => sum + (v > 127 ? 1 : 0), 0);
+    // Of MNIST's test images 98 % have 38 to 202 pixels that are more than half lit.
+    hint.textContent = lit < 38 || lit > 202 ? `Unlike MNIST: ${lit} bright pixels; 98 % of its digits have 38 to 202.` : "";
+    clearTimeout(timer);
+    timer = setTimeout(ask, 60);
+  }
+
+  function redraw() {
+    pen.clearRect(0, 0, 280, 280);
+    pen.lineWidth = 22;
+    pen.lineCap = pen.lineJoin = "round";
+    pen.strokeStyle = "#fff";
+    for (const stroke of strokes) {
+      pen.beginPath();
+      pen.moveTo(stroke[0][0], stroke[0][1]);
+      stroke.forEach(([x, y]) => pen.lineTo(x, y));
+      pen.stroke();
+    }
+  }
+
+  function drawn() {
+    redraw();
+    show(network.picture(strokes));
+  }
+
+  function clear() {
+    strokes = [];
+    down = false;
+    drawn();
+  }
+
+  // Pointer and keyboard -------------------------------------------------------------
+  /** @param {PointerEvent} event */
+  const place = (event) => {
+    const box = board.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top].map((v, i) => (v * 280) / (i ? box.height : box.width));
+  };
+  let pointer = -1;
+  board.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => {
+    if (event.button) return;
+    pointer = event.pointerId;
+    board.setPointerCapture(pointer);
+    strokes.push([place(event)]);
+    drawn();
+  });
+  board.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => {
+    if (event.pointerId !== pointer) return;
+    const points = event.getCoalescedEvents?.() || [];
+    strokes[strokes.length - 1].push(...(points.length ? points : [event]).map(place));
+    drawn();
+  });
+  for (const name of ["pointerup", "pointercancel"]) board.addEventListener(name, () => { pointer = -1; });
+  let cursor = [140, 60];
+  let down = false;
+  const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  board.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = moves[/** @type {keyof typeof moves} */ (event.key)];
+    if (event.key === " ") {
+      down = !down;
+      if (down) strokes.push([cursor]);
+    } else if (event.key === "Delete" || event.key === "Backspace") clear();
+    else if (move) {
+      cursor = cursor.map((v, i) => Math.min(Math.max(v + 12 * move[i], 12), 268));
+      if (down) strokes[strokes.length - 1].push(cursor);
+    } else return;
+    event.preventDefault();
+    if (down) drawn(); else redraw();
+    pen.strokeStyle = down ? "#4bf" : "#fa6";
+    pen.lineWidth = 3;
+    pen.strokeRect(cursor[0] - 8, cursor[1] - 8, 16, 16);
+  });
+  find("clear").addEventListener("click", clear);
+  find("undo").addEventListener("click", () => { strokes.pop(); down = false; drawn(); });
+
+  // Answers --------------------------------------------------------------------------
+  /** @param {Element} row @param {Float32Array | null} probabilities */
+  function fill(row, probabilities) {
+    const [digit, sure] = [".digit", ".sure"].map((name) => /** @type {HTMLElement | null} */ (row.querySelector(name)));
+    if (!digit || !sure) return;
+    const most = probabilities ? Math.max(...probabilities) : 0;
+    digit.textContent = probabilities ? String(probabilities.indexOf(most)) : "";
+    sure.textContent = probabilities ? `${(100 * most).toFixed(1)} %` : "";
+    sure.style.setProperty("--share", `${100 * most}%`);
+    row.classList.remove("differs");
+  }
+
+  function count() {
+    const votes = new Array(10).fill(0);
+    answers.forEach((p) => { votes[p.indexOf(Math.max(...p))] += 1; });
+    const order = [...votes.keys()].filter((d) => votes[d]).sort((a, b) => votes[b] - votes[a]);
+    const others = order.slice(1).map((d) => `${votes[d]} ${votes[d] > 1 ? "say" : "says"} ${d}`);
+    const tie = order.length > 1 && votes[order[0]] === votes[order[1]];
+    majority.textContent = `${tie ? "No majority: " : ""}${votes[order[0]]} of ${answers.size} networks say ${order[0]}${others.length ? `; ${others.join(", ")}` : ""}.`;
+    document.querySelectorAll("#answers tr[data-model]").forEach((row) => {
+      const digit = row.querySelector(".digit")?.textContent;
+      row.classList.toggle("differs", Boolean(digit) && digit !== String(order[0]));
+    });
+  }
+
+  /** @param {{data: any}} event */
+  worker.onmessage = ({ data }) => {
+    if (data.id !== id) return;
+    if (data.layers) showInside(data);
+    else if (data.drops) showOcclusion(data);
+    else {
+      answers.set(data.name, data.probabilities);
+      fill(/** @type {Element} */ (document.querySelector(`tr[data-model="${data.name}"]`)), data.probabilities);
+      if (answers.size >= models.length - waiting.length) count();
+    }
+  };
+
+  // One network ----------------------------------------------------------------------
+  /** @param {{name: string, layers: any[], probabilities: Float32Array}} data */
+  function showInside({ name, layers, probabilities }) {
+    const said = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, 3)
+      .map((d) => `${d} with ${(100 * probabilities[d]).toFixed(1)} %`);
+    find("inside-said").textContent = `Its three likeliest answers: ${said.join(", ")}. ${layers.length ? "Of each layer its strongest maps (most activation in all), each on its own scale; black is the least." : "It has no maps: every unit sees the whole picture."}`;
+    find("inside-maps").replaceChildren(...layers.flatMap((layer) => {
+      const title = document.createElement("h3");
+      title.textContent = `${layer.name}: ${Math.min(8, layer.channels)} of ${layer.channels} maps, ${layer.height} × ${layer.width}`;
+      const row = document.createElement("div");
+      row.className = "maps";
+      row.append(...layer.maps.map((/** @type {any} */ { channel, values }) => {
+        const [low, high] = [Math.min(...values), Math.max(...values)];
+        const canvas = newCanvas(layer.width, layer.height, `${layer.name}, map ${channel}`);
+        paint(canvas, Array.from(values, (/** @type {number} */ v) => (high > low ? (v - low) / (high - low) : 0)));
+        return canvas;
+      }));
+      return [title, row];
+    }));
+  }
+
+  /** @param {{digit: number, step: number, drops: Float32Array}} data */
+  function showOcclusion({ digit, drops }) {
+    const most = Math.max(...drops);
+    const title = document.createElement("h3");
+    title.textContent = "What it needs to see";
+    const said = document.createElement("p");
+    said.textContent = `A square of 5 × 5 pixels is covered at one place after the other. Orange: without this place it is less sure of ${digit}, by up to ${(100 * most).toFixed(1)} percentage points. Blue: more sure.`;
+    const canvas = newCanvas(28, 28, `Occlusion map: at most ${(100 * most).toFixed(1)} points less sure`);
+    canvas.className = "occlusion";
+    const scale = Math.max(0.01, ...drops.map(Math.abs));
+    const pixels = /** @type {Uint8Array} */ (picture);
+    paint(canvas, Array.from(drops.keys()), (i) => {
+      const [drop, grey] = [drops[i] / scale, 90 * pixels[i] / 255];
+      return drop > 0 ? [grey + 165 * drop, grey + 90 * drop, grey] : [grey, grey - 90 * drop, grey - 165 * drop];
+    });
+    find("inside-maps").prepend(title, said, canvas);
+  }
+
+  document.querySelectorAll("#answers .open").forEach((button) => button.addEventListener("click", () => {
+    if (!picture) { hint.textContent = "Draw something first, or load a test image."; return; }
+    opened = /** @type {HTMLElement} */ (button.closest("tr")).dataset.model || "";
+    if (!answers.has(opened)) { hint.textContent = `${opened} is still loading or answering.`; opened = ""; return; }
+    inside.hidden = false;
+    find("inside-title").textContent = `Inside ${opened}`;
+    find("inside-said").textContent = "Looking …";
+    find("inside-maps").replaceChildren();
+    find("inside-title").focus();
+    worker.postMessage({ id, picture, opened });
+    opened = "";
+  }));
+
+  // Test images ----------------------------------------------------------------------
+  find("digits").append(...digits.map(({ index, label, wrong, runs, pixels }) => {
+    const bytes = Uint8Array.from(atob(pixels), (c) => c.charCodeAt(0));
+    const button = document.createElement("button");
+    const said = `Test image ${index}, labelled ${label}; ${wrong} of ${runs} runs got it wrong`;
+    button.type = "button";
+    button.title = said;
+    const canvas = newCanvas(28, 28, said);
+    paint(canvas, Array.from(bytes, (v) => v / 255));
+    button.append(canvas);
+    button.addEventListener("click", () => {
+      strokes = [];
+      redraw();
+      pen.imageSmoothingEnabled = false;
+      pen.drawImage(canvas, 0, 0, 280, 280);
+      show(bytes);
+    });
+    return button;
+  }));
+  paint(find("seen"), new Float32Array(784));
+  paint(find("binary"), new Float32Array(784));
+  loadNext();
+})();

@@ -1,0 +1,109 @@
+// @ts-check
+// Two runs side by side, chosen in the address: duel.html#conv2_b21/0,mlp_e1/0.
+"use strict";
+
+/** The exact McNemar test, as mnistlab/stats.py: two-sided binomial with one half.
+ * @param {number} a @param {number} b */
+function mcnemar(a, b) {
+  const n = a + b;
+  let log = -n * Math.LN2; // of the chance of k heads of n
+  let p = 0;
+  for (let k = 0; k <= Math.min(a, b); k += 1) {
+    p += Math.exp(log);
+    log += Math.log((n - k) / (k + 1));
+  }
+  return Math.min(1, 2 * p);
+}
+
+/** Newcombe's interval of a difference of two shares, as mnistlab/stats.py.
+ * @param {number} rightA @param {number} rightB @param {number} n */
+function difference(rightA, rightB, n) {
+  const z = 1.959963984540054;
+  const [a, b] = [rightA, rightB].map((right) => {
+    const p = right / n;
+    const middle = (p + (z * z) / (2 * n)) / (1 + (z * z) / n);
+    const half = (z * Math.sqrt((p * (1 - p)) / n + (z * z) / (4 * n * n))) / (1 + (z * z) / n);
+    return { p, low: middle - half, high: middle + half };
+  });
+  const d = a.p - b.p;
+  return [d - Math.hypot(a.p - a.low, b.high - b.p), d + Math.hypot(a.high - a.p, b.p - b.low)];
+}
+
+function duel() {
+  /** @typedef {{id: string, curve: number[], predicted: string, sure: string}} Told */
+  const find = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
+  /** @type {{runs: Told[], hard: number[][], count: number, columns: number, sprite: string}} */
+  const { runs, hard, count, columns, sprite } = JSON.parse(find("data").textContent);
+  if (!runs.length) return;
+  const bytes = (/** @type {string} */ text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const style = document.createElement("style");
+  style.textContent = `.found i { background-image: url(${sprite}); }`;
+  document.head.append(style);
+  const [a, b] = ["a", "b"].map(find);
+  for (const select of [a, b]) {
+    select.append(...runs.map(({ id }) => new Option(id.replace("/", ", seed "), id)));
+    select.addEventListener("change", () => { location.hash = `${a.value},${b.value}`; });
+  }
+
+  /** @param {Told} run */
+  const read = ({ id, curve, predicted, sure }) => {
+    const said = bytes(predicted);
+    return { id: id.replace("/", ", seed "), curve, said, sure: bytes(sure), right: hard.map(([, label], i) => said[i] === label) };
+  };
+  /** @typedef {ReturnType<typeof read>} Read */
+
+  /** @param {Read[]} pair */
+  function curves(pair) {
+    const all = pair.flatMap(({ curve }) => curve);
+    const [low, high] = [Math.min(...all), Math.max(...all)];
+    const length = Math.max(...pair.map(({ curve }) => curve.length), 2);
+    const x = (/** @type {number} */ i) => 60 + (560 * i) / (length - 1);
+    const y = (/** @type {number} */ v) => 220 - (190 * (v - low)) / (high - low || 1);
+    const ticks = [0, 1, 2, 3].map((i) => low + ((high - low) * i) / 3);
+    find("curves").innerHTML = ticks.map((v) => `<line x1="60" x2="620" y1="${y(v)}" y2="${y(v)}"/><text x="52" y="${y(v) + 4}" text-anchor="end">${(100 * v).toFixed(1)} %</text>`).join("")
+      + pair.map(({ curve, id }, i) => `<polyline class="${"ab"[i]}" points="${curve.map((v, n) => `${x(n)},${y(v)}`).join(" ")}"/><line class="${"ab"[i]}" x1="${70 + 280 * i}" x2="${100 + 280 * i}" y1="12" y2="12" stroke-width="2"/><text x="${106 + 280 * i}" y="16">${"AB"[i]}: ${id}</text>`).join("")
+      + `<text x="60" y="240">1</text><text x="620" y="240" text-anchor="end">epoch ${length}</text>`;
+  }
+
+  /** @param {string} where @param {Read[]} pair @param {number[]} which */
+  function images(where, pair, which) {
+    find(`${where}-title`).textContent = `Only ${where === "only-a" ? "A" : "B"} has these right: ${which.length}`;
+    find(where).replaceChildren(...which.map((i) => {
+      const item = document.createElement("li");
+      const picture = document.createElement("i");
+      picture.style.backgroundPosition = `${-28 * (i % columns)}px ${-28 * Math.floor(i / columns)}px`;
+      const said = pair.map(({ said: digits, sure }, n) => `${"AB"[n]}: ${digits[i]}, ${Math.round(sure[i] / 2.55)} %`);
+      item.append(picture, `Image ${hard[i][0]}, a ${hard[i][1]}. ${said.join("; ")}`);
+      return item;
+    }));
+  }
+
+  function show() {
+    const asked = decodeURIComponent(location.hash.slice(1)).split(",");
+    // A model's name alone is its first run.
+    const chosen = [0, 1].map((n) => runs.find(({ id }) => id === asked[n] || id.split("/")[0] === asked[n]) || runs[n ? runs.length - 1 : 0]);
+    [a.value, b.value] = chosen.map(({ id }) => id);
+    const pair = chosen.map(read);
+    const [one, two] = pair.map(({ right }) => right);
+    const which = (/** @type {(i: number) => boolean} */ test) => [...hard.keys()].filter(test);
+    const onlyA = which((i) => one[i] && !two[i]);
+    const onlyB = which((i) => two[i] && !one[i]);
+    const neither = which((i) => !one[i] && !two[i]).length;
+    const both = count - onlyA.length - onlyB.length - neither;
+    const p = mcnemar(onlyA.length, onlyB.length);
+    const points = (/** @type {number} */ v) => `${v > 0 ? "+" : ""}${(100 * v).toFixed(2)}`;
+    const [low, high] = difference(both + onlyA.length, both + onlyB.length, count);
+    const shares = [onlyA, onlyB].map((only) => `${((100 * (both + only.length)) / count).toFixed(2)} %`);
+    find("said").textContent = `A, ${pair[0].id}: ${shares[0]}. B, ${pair[1].id}: ${shares[1]}. A minus B: ${points((onlyA.length - onlyB.length) / count)} percentage points (95 %: ${points(low)} to ${points(high)}).`;
+    find("table").innerHTML = `<thead><tr><td></td><th scope="col">B right</th><th scope="col">B wrong</th></tr></thead><tbody><tr><th scope="row">A right</th><td>${both}</td><td>${onlyA.length}</td></tr><tr><th scope="row">A wrong</th><td>${onlyB.length}</td><td>${neither}</td></tr></tbody>`;
+    find("test").textContent = `McNemar's exact test: p = ${p < 0.0001 ? p.toExponential(1) : p.toFixed(4)}, from ${onlyA.length} against ${onlyB.length} images.`;
+    curves(pair);
+    images("only-a", pair, onlyA);
+    images("only-b", pair, onlyB);
+  }
+  addEventListener("hashchange", show);
+  show();
+}
+
+if (typeof module !== "undefined") module.exports = { mcnemar, difference };
+else duel();

@@ -1,0 +1,164 @@
+"""The pages to be touched: draw a digit and all networks answer; two runs in a duel."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mnistlab.data import Dataset
+from mnistlab.models import FAMILIES
+from mnistlab.models.experiment import layer_names, with_output
+from mnistlab.runs import Run
+from mnistlab.store import write_atomically
+from reports.site import TEMPLATES, _site, _template
+
+COLUMNS = 40  # of the sprite
+SMALL = 420_000  # bytes of float16 weights that a page loads at once
+ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+FAMILY_OF = {e.name: family for family, all_of in FAMILIES.items() for e in all_of}
+
+
+def write_draw(
+    site: Path, runs: Sequence[Run], dataset: Dataset, names: Sequence[str]
+) -> None:
+    """Write draw.html, and a script with the weights of one run of each model.
+
+    `runs` are full runs on the test images of `dataset`.
+    """
+    with_weights: dict[str, Run] = {}
+    for run in runs:
+        if run.has_weights:
+            with_weights.setdefault(run.name, run)
+    models = []
+    # A new model of the collection appears by itself.
+    for name in dict.fromkeys((*FAMILY_OF, *(run.name for run in runs))):
+        said: dict[str, Any] = {"name": name, "family": FAMILY_OF.get(name, "other")}
+        said["reason"] = (
+            "trained, but its weights are not kept yet"
+            if any(run.name == name for run in runs)
+            else "not trained in full yet"
+        )
+        if name in with_weights:
+            run = with_weights[name]
+            script, size = weights_script(run)
+            write_atomically(site / "weights" / f"{name}.js", script.encode())
+            said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
+            said["reason"] = ""
+            said["binary"] = run.experiment.recipe.normalization.axis == 3
+        models.append(said)
+    _write(site, "draw", names, "Draw a digit", ("network.js",), models=models, data={
+        "models": [m for m in models if not m["reason"]],
+        "digits": _digits(runs, dataset),
+    })  # fmt: skip
+
+
+def weights_script(run: Run) -> tuple[str, int]:
+    """A script that hands over a network, its weights float16 in base64, and bytes."""
+    weights = run.weights()
+    layers, parts = [], []
+    experiment = run.experiment
+    named = zip(layer_names(experiment), with_output(experiment), strict=True)
+    for name, layer in named:
+        own = {part: weights.get(f"{name}/{part}") for part in ORDER}
+        kept = {part: array for part, array in own.items() if array is not None}
+        parts += [array.astype("<f2").ravel() for array in kept.values()]
+        sizes = {part: array.size for part, array in kept.items()}
+        settings = {k: v for k, v in layer.config if "regularizer" not in k}
+        layers.append(
+            {"name": name, "kind": layer.kind, "settings": settings, "weights": sizes}
+        )
+    packed = np.concatenate(parts).tobytes()
+    normalization = experiment.recipe.normalization
+    model = {
+        "name": run.name,
+        "normalization": {"kind": normalization.kind, "axis": normalization.axis},
+        "spatial": experiment.spatial,
+        "layers": layers,
+        "weights": _base64(packed),
+    }
+    return f"mnistlabLoaded({json.dumps(model)});\n", len(packed)
+
+
+def _digits(runs: Sequence[Run], dataset: Dataset) -> list[dict[str, Any]]:
+    """Test images to load: of each digit one that all have right; 20 of the hardest."""
+    labels = dataset.y_test
+    wrong = np.zeros(len(labels), int)
+    for run in runs:
+        wrong += run.predictions()[0] != labels
+    first = [np.flatnonzero((labels == d) & (wrong == wrong[labels == d].min()))[:1]
+             for d in np.unique(labels)]  # fmt: skip
+    hardest = np.argsort(-wrong, kind="stable")[:20] if runs else np.array([], int)
+    return [
+        {
+            "index": int(i),
+            "label": int(labels[i]),
+            "wrong": int(wrong[i]),
+            "runs": len(runs),
+            "pixels": _base64(dataset.x_test[i].tobytes()),
+        }
+        for i in np.concatenate([*first, hardest])
+    ]
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _write(
+    site: Path,
+    page: str,
+    names: Sequence[str],
+    title: str,
+    scripts: Sequence[str],
+    data: dict[str, Any],
+    **said: Any,
+) -> None:
+    """Write a page, its scripts and its style; `data` is what its script reads."""
+    for name in ("touch.css", *scripts, f"{page}.js"):
+        content = (TEMPLATES / "mnistlab" / name).read_bytes()
+        write_atomically(site / name, content)
+    head = _site(page, names, title)
+    text = _template(f"{page}.html.j2").render(site=head, data=data, **said)
+    write_atomically(site / f"{page}.html", text.encode())
+
+
+def write_duel(
+    site: Path, runs: Sequence[Run], dataset: Dataset, names: Sequence[str]
+) -> None:
+    """Write duel.html: answers of all runs to the images that any of them got wrong.
+
+    `runs` are full runs on the test images of `dataset`; all other images all have
+    right, so that every count follows from these.
+    """
+    answers = [run.predictions() for run in runs]
+    predicted = np.array([a for a, _ in answers]).reshape(len(runs), -1)
+    wrong = predicted != dataset.y_test if runs else np.zeros((1, 1), bool)
+    hard = np.flatnonzero(wrong.any(axis=0))
+    said = [
+        {
+            "id": f"{run.name}/{run.seed}",
+            "curve": [epoch["val_accuracy"] for epoch in run.history],
+            "predicted": _base64(answer[hard].tobytes()),
+            # Down to whole 1/255: a page shows whole percent.
+            "sure": _base64(np.rint(sure[hard] * 255).astype(np.uint8).tobytes()),
+        }
+        for run, (answer, sure) in zip(runs, answers, strict=True)
+    ]
+    rows = -(-len(hard) // COLUMNS)
+    sprite = np.zeros((max(rows, 1) * COLUMNS, 28, 28), np.uint8)
+    sprite[: len(hard)] = dataset.x_test[hard]
+    sheet = sprite.reshape(-1, COLUMNS, 28, 28).swapaxes(1, 2).reshape(-1, COLUMNS * 28)
+    png = io.BytesIO()
+    Image.fromarray(sheet).save(png, "png", optimize=True)
+    _write(site, "duel", names, "Two runs side by side", (), {
+        "runs": said,
+        "hard": [[int(i), int(dataset.y_test[i])] for i in hard],
+        "count": len(dataset.y_test),
+        "columns": COLUMNS,
+        "sprite": "data:image/png;base64," + _base64(png.getvalue()),
+    })  # fmt: skip
