@@ -48,7 +48,14 @@
     if (waiting.length && (waiting[0].small || picture)) {
       const script = document.createElement("script");
       script.src = `weights/${waiting[0].name}.js`;
-      script.onerror = () => { waiting.shift(); loadNext(); };
+      script.onerror = () => { // it does not count, so that the others can be counted
+        const name = waiting[0].name;
+        waiting.shift();
+        models.splice(models.findIndex((model) => model.name === name), 1);
+        const said = document.querySelector(`tr[data-model="${name}"] .sure`);
+        if (said) said.textContent = `weights/${name}.js cannot be read`;
+        loadNext();
+      };
       asked += 1;
       document.head.append(script);
     } else asked = 0;
