@@ -69,7 +69,9 @@ def _sentences(runs: Sequence[Run]) -> list[str]:
         f"for {ends[judging.UNDECIDED]}, whose seeds differ too much to tell."
     )
     if waits:
-        accuracy += f" {waits} models are not tested: they have too few runs, or none yet."
+        accuracy += (
+            f" {waits} models are not tested: they have too few runs, or none yet."
+        )
     compared = sum(ways.values()) - ways[judging.NOT_TESTED]
     return [
         accuracy,
