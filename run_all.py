@@ -87,13 +87,13 @@ def build(
         "seeds": None if seeds is None else tuple(range(seeds)),
     }
     assigned = dict(pages.parse_assignment(text) for text in assignments)
-    planned = pages.pages(only, options, assigned, images)
+    shown = pages.pages(only, options, assigned, images)
     click.echo(f"Data: {images.sentence}.")
     if dry_run:
-        return _dry_run(build.plan(planned, out, images, fresh=fresh))
+        return _dry_run(build.plan(shown, out, images, fresh=fresh))
     with lock_output(out):
-        planned_build = build.plan(planned, out, images, fresh=fresh)
-        return _run(planned_build, workers, scheduler, timeout, cell_timeout)
+        planned = build.plan(shown, out, images, fresh=fresh)
+        return _run(planned, workers, scheduler, timeout, cell_timeout)
 
 
 def _interrupt(number, frame):
@@ -123,7 +123,7 @@ def _dry_run(planned):
         why = planned.missing.get(spec)
         click.echo(f"run       {spec.title:24} {f'train ({why})' if why else 'reuse'}")
     for page in planned.pages:
-        why, _ = why_execute(planned, page, planned.missing)
+        why, *_ = why_execute(planned, page, planned.missing)
         click.echo(f"notebook  {page.name:24} {f'execute ({why})' if why else 'reuse'}")
     return 0
 
@@ -139,11 +139,11 @@ def _run(planned, workers, scheduler, timeout, cell_timeout):
     out, missing = planned.out, planned.missing
     # Should this build end in the middle, nobody is to take an old summary for its own.
     (out / "summary.json").unlink(missing_ok=True)
-    site.begin(out, planned.names)
+    waiting = dict.fromkeys((page.name for page in planned.pages), "waiting")
+    site.begin(out, planned.names, waiting)
     there = len(planned.specs) - len(missing)
     click.echo(f"Runs: {len(missing)} to train, {there} reused.")
     at_a_time = workers or cpu_count()
-    waiting = dict.fromkeys((page.name for page in planned.pages), "waiting")
     board = Board(expected_seconds(list(missing)), at_a_time, waiting)
     if missing:
         click.echo(forecast(board))
@@ -183,13 +183,13 @@ def _final_table(planned, published, started):
     from rich.markup import escape
     from rich.table import Table
 
-    from reports.build import headline, status_of
+    from reports.build import status_of
 
     table = Table("notebook", "status", "seconds", "headline")
     for done in published:
         table.add_row(
             done.page.name, f"[{'green' if done.is_good else 'red'}]{done.status}",
-            f"{done.seconds:.1f}", escape(headline(planned, done) or done.message),
+            f"{done.seconds:.1f}", escape(done.headline or done.message),
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     for spec, why in planned.failed.items():

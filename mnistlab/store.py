@@ -246,13 +246,9 @@ def evidence() -> list[Run]:
 
 def runs_named(names: Sequence[str], out: Path) -> list[Run]:
     """The runs with these names, `conv2_a2/0123456789abcdef`, wherever they are."""
-    found = []
-    for name in names:
-        own = read_run(out / "runs" / name)
-        run = own or read_run(EVIDENCE / "runs" / name)
-        if run is not None:
-            found.append(run)
-    return found
+    kept = {f"{run.name}/{run.key16}": run for run in evidence()}
+    found = (read_run(out / "runs" / name) or kept.get(name) for name in names)
+    return [run for run in found if run is not None]
 
 
 def stored_runs(root: Path, status: str = "reused") -> list[Run]:

@@ -82,11 +82,13 @@ def plan(
 
 def why_execute(
     build: Build, page: Page, expected: Collection[RunSpec] = ()
-) -> tuple[str, dict[str, str]]:
-    """Why a page must be executed, if it must, and its key."""
+) -> tuple[str, dict[str, str], dict[str, Any] | None]:
+    """Why a page must be executed, if it must; its key; and what is published of it."""
     parts = pages.page_key_parts(page, build.found, expected)
-    reason = "--fresh" if build.fresh else pages.why_execute(page, parts, build.out)
-    return reason, parts
+    path = build.out / "notebooks" / f"{page.name}.ipynb"
+    about = pages.read_published(path)
+    reason = pages.why_execute(parts, about, path)
+    return "--fresh" if build.fresh else reason, parts, about
 
 
 def _clean(notebook: Any) -> None:
@@ -143,10 +145,10 @@ def publish_page(
         why = "; ".join(f"{spec.title}: {build.failed[spec]}" for spec in old)
         site.update_page(out, page.name, build.names, f"failed: {why}")
         return Published(page, "failed", why)
-    reason, parts = why_execute(build, page)
+    reason, parts, about = why_execute(build, page)
     if not reason:
         site.update_page(out, page.name, build.names)
-        return Published(page, "reused")
+        return Published(page, "reused", about=about)
     import nbformat
 
     from reports.execute import execute
@@ -164,13 +166,14 @@ def publish_page(
     if notebook is not None:
         _clean(notebook)
         if done.result is not None:
-            notebook.metadata["mnistlab"] = {
+            about = {
                 "key_parts": parts,
                 "result": done.result,
                 "about": _about(page, done.seconds),
                 "executed": datetime.now(UTC).isoformat(timespec="seconds"),
                 "title": site.title_of(notebook, page.name),
             }
+            notebook.metadata["mnistlab"] = about
         write_atomically(attempt, nbformat.writes(notebook).encode())
     if done.result is None:
         failure = f"{done.status}: {done.message}"
@@ -180,7 +183,7 @@ def publish_page(
     os.replace(attempt, out / "notebooks" / attempt.name)
     site.copy_records(runs_named(done.result["runs"], out), out / "site")
     site.update_page(out, page.name, build.names)
-    return Published(page, "published", reason, done.seconds)
+    return Published(page, "published", reason, done.seconds, about)
 
 
 def _about(page: Page, seconds: float) -> dict[str, str]:
@@ -317,7 +320,7 @@ def write_summary(build: Build, published: Sequence[Published], code: int) -> No
     notebooks = {
         done.page.name: {
             "status": done.status,
-            "headline": headline(build, done),
+            "headline": done.headline,
             "message": done.message,
             "seconds": round(done.seconds, 1),
             "parameters": done.page.parameters,
@@ -344,9 +347,3 @@ def status_of(build: Build, spec: RunSpec) -> str:
     if spec in build.missing:
         return "trained" if spec in build.trained else "interrupted"
     return "reused"
-
-
-def headline(build: Build, done: Published) -> str:
-    """What a good page has found; empty for another."""
-    about = pages.read_published(build.out / "notebooks" / f"{done.page.name}.ipynb")
-    return about["result"]["headline"] if about and done.is_good else ""

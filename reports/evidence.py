@@ -23,7 +23,7 @@ import numpy as np
 
 from mnistlab import batchnorm, data, store
 from mnistlab.environment import PACKAGE, environment, same_machine
-from mnistlab.models import CONTROLS, FAMILIES
+from mnistlab.models import FAMILIES
 from mnistlab.models.controls import (
     COLUMNS,
     LONGER,
@@ -35,7 +35,7 @@ from mnistlab.models.controls import (
 from mnistlab.models.experiment import Experiment, build
 from mnistlab.progress import words
 from mnistlab.record import commit
-from mnistlab.runs import BATCHNORM, Run, RunSpec
+from mnistlab.runs import BATCHNORM, KNOWN, Run, RunSpec
 from mnistlab.schedule import Progress, cost, train_runs
 from mnistlab.store import EVIDENCE, evidence
 from mnistlab.study import load_runs, lock_output, specify
@@ -58,10 +58,7 @@ FINDINGS = PACKAGE.parent / "docs" / "findings.md"
 TOLERANCE = 0.03
 OTHERWISE = 5  # images of 10,000 that float16 weights may classify otherwise
 
-BY_NAME = {
-    experiment.name: experiment
-    for experiment in (*sum(FAMILIES.values(), ()), *CONTROLS)
-}
+BY_NAME = {experiment.name: experiment for experiment in KNOWN}
 
 
 def _named(names: str) -> tuple[Experiment, ...]:

@@ -57,10 +57,6 @@ class NotebookEnded(Exception):
         self.status = status
 
 
-class TooMuchOutput(Exception):
-    """A notebook prints more than a page can show."""
-
-
 def _engine() -> type:
     """Papermill's engine, made honest."""
     from jupyter_client.kernelspec import KernelSpec
@@ -103,11 +99,13 @@ def _engine() -> type:
                     self.nb_man.cell_exception(cell, index, exception=error)
                     break
                 except BaseException as error:
-                    flood = self.printed > MOST_OUTPUT
-                    cause = TooMuchOutput() if flood else error
                     before = self.nb.cells[: index + 1]
                     number = sum(cell.cell_type == "code" for cell in before)
-                    status, message = explain(cause, self.km, number)
+                    status, message = explain(error, self.km, number)
+                    if self.printed > MOST_OUTPUT:
+                        limit = f"{MOST_OUTPUT:,} characters in code cell {number}"
+                        message = f"The notebook printed more than {limit}; cut there."
+                        status = "failed"
                     cell.setdefault("outputs", []).append(_error(status, message))
                     self.nb_man.cell_exception(cell, index, exception=error)
                     raise NotebookEnded(status, message) from error
@@ -173,9 +171,6 @@ def explain(
         if not code:
             return "killed", f"The kernel ended{where}; by quit() or exit() before?"
         return "killed", f"The kernel ended{where}, with exit code {code}."
-    if isinstance(error, TooMuchOutput):
-        limit = f"{MOST_OUTPUT:,} characters"
-        return "failed", f"The notebook printed more than {limit}{where}; cut there."
     if isinstance(error, CellTimeoutError):
         return "timeout", str(error).partition("\n")[0]
     if isinstance(error, NotebookTimeout):

@@ -22,13 +22,13 @@ def write_site(
 ) -> None:
     """Write the index over all pages there are, those of earlier builds included."""
     by_name = {done.page.name: done for done in published}
-    about = {n: read_published(out / "notebooks" / f"{n}.ipynb") for n in names}
+    good = {done.page.name: done.about for done in published if done.about}
+    about = {
+        name: good.get(name) or read_published(out / "notebooks" / f"{name}.ipynb")
+        for name in names
+    }
     # Pages of earlier builds may show runs of code that is no longer this.
-    current: set[str] = set()
-    for done in published:
-        known = about[done.page.name]
-        if known is not None and done.is_good:
-            current.update(known["result"]["runs"])
+    current = {run for known in good.values() for run in known["result"]["runs"]}
     key = site.key_of(
         package_digest(),
         about,
@@ -43,16 +43,18 @@ def write_site(
     from reports.story import tell
 
     cards = [_card(name, about[name], by_name.get(name), out) for name in names]
+    mnist = data.load()
     runs = runs_named(sorted(current), out)
     gathered = Gathered(
         [run for run in runs if (out / "runs" / run.name / run.key16).exists()],
         evidence(),
         [],
-        data.load().y_test,
+        mnist.y_test,
     )
+    full = gathered.full
     boards = {}
-    if gathered.full:
-        board = leader_board(gathered.full, gathered.labels)
+    if full:
+        board = leader_board(full, gathered.labels)
         boards["Leader board: full runs, as 2019 trained"] = board
     own = [
         run
@@ -62,8 +64,8 @@ def write_site(
     for title, alike in _alike(own).items():
         boards[f"This build: {title}"] = leader_board(alike, images.y_test)
     site.write_environment(out / "site", gathered.everything, names)
-    touch.write_draw(out / "site", gathered.full, data.load(), names)
-    touch.write_duel(out / "site", gathered.full, data.load(), names)
+    touch.write_draw(out / "site", full, mnist, names)
+    touch.write_duel(out / "site", full, mnist, names)
     site.write_index(out / "site", cards, boards, names, key, tell(evidence()))
 
 

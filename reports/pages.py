@@ -59,17 +59,26 @@ class Page:
 
 @dataclass(frozen=True)
 class Published:
-    """How a page of a build ended: its status, why, and how long it took."""
+    """How a page of a build ended: its status, why, and how long it took.
+
+    `about` is what the notebook of a good one says of itself (`read_published`).
+    """
 
     page: Page
     status: str
     message: str = ""
     seconds: float = 0.0
+    about: dict[str, Any] | None = None
 
     @property
     def is_good(self) -> bool:
         """Whether its page is of this build's code and runs."""
         return self.status in ("published", "reused")
+
+    @property
+    def headline(self) -> str:
+        """What a good page has found; empty for another."""
+        return self.about["result"]["headline"] if self.about else ""
 
 
 def notebook_names() -> list[str]:
@@ -309,10 +318,16 @@ def read_published(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def why_execute(page: Page, parts: Mapping[str, str], out: Path) -> str:
-    """Why a page must be executed, or an empty text if the published one is current."""
-    path = out / "notebooks" / f"{page.name}.ipynb"
-    published = read_published(path)
+def why_execute(
+    parts: Mapping[str, str], published: Mapping[str, Any] | None, path: Path
+) -> str:
+    """Why a page must be executed, or an empty text if the published one is current.
+
+    Args:
+        parts: what the page is made of now.
+        published: what its notebook says of itself.
+        path: where that notebook is, if it is there.
+    """
     if published is None:
         return "its notebook cannot be read" if path.exists() else "not published yet"
     old = published["key_parts"]

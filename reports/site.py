@@ -4,7 +4,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, Template
+from markupsafe import Markup
 
 from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import write_atomically
@@ -28,13 +29,6 @@ RECORD_LINK = re.compile(r'href="[^"]*?runs/([a-z0-9_]+)/([0-9a-f]{16})/run\.jso
 HEADING = re.compile(r'<h([23]) id="([^"]+)">(.*?)(?:<a class="anchor-link".*?)?</h\1>')
 TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 CONTENTS = "<!-- contents -->"
-
-
-class _Safe(str):
-    """HTML that is not to be escaped again."""
-
-    def __html__(self) -> str:
-        return self
 
 
 @cache
@@ -64,7 +58,7 @@ def _mark(key: str) -> str:
 def key_of(*parts: object) -> str:
     """SHA-256 of the parts of a page."""
     return hashlib.sha256(
-        json.dumps([look(), *parts], default=str).encode()
+        json.dumps([look(), *parts], default=str, sort_keys=True).encode()
     ).hexdigest()
 
 
@@ -183,21 +177,25 @@ def copy_records(runs: Sequence[Run], site: Path) -> None:
         write_atomically(target, (run.folder / "run.json").read_bytes())
 
 
-def begin(out: Path, pages: Sequence[str]) -> None:
-    """Write what pages need, and those of earlier builds as they look now."""
+def begin(out: Path, pages: Sequence[str], planned: Collection[str] = ()) -> None:
+    """Write what pages need, and those of earlier builds as they look now.
+
+    Those that are `planned` and there are left to the build.
+    """
     site = out / "site"
     for name in ASSETS:
         content = (TEMPLATES / "mnistlab" / name).read_bytes()
         write_atomically(site / name, content)
     for name in pages:
-        if not (site / "failed" / f"{name}.html").exists():
+        waits = name in planned and (site / f"{name}.html").exists()
+        if not waits and not (site / "failed" / f"{name}.html").exists():
             update_page(out, name, pages)
 
 
 def write_missing(site: Path, name: str, pages: Sequence[str]) -> None:
     """Write a page that says that there is none, and what failed if it did."""
-    text = _template("missing.html.j2").render(
-        site=_site(name, pages, f"{name} is not published"),
+    text = template("missing.html.j2").render(
+        site=head(name, pages, f"{name} is not published"),
         failed=(site / "failed" / f"{name}.html").exists(),
     )
     write_atomically(site / f"{name}.html", text.encode())
@@ -209,13 +207,13 @@ def write_index(
     tables: Mapping[str, "Table"],
     pages: Sequence[str],
     key: str,
-    story: "Story | None" = None,
+    story: "Story",
 ) -> None:
     """Write the index: the story, a card for each notebook, tables by their titles."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    shown = {name: _Safe(_finished(t._repr_html_())) for name, t in tables.items()}
-    text = _template("site.html.j2").render(
-        site=_site("index", pages, "28 MNIST models of 2019, run again"),
+    shown = {name: Markup(_finished(t._repr_html_())) for name, t in tables.items()}
+    text = template("site.html.j2").render(
+        site=head("index", pages, "28 MNIST models of 2019, run again"),
         cards=cards,
         story=story,
         about=f"Made {made}.",
@@ -230,20 +228,22 @@ def write_environment(site: Path, runs: Sequence[Run], pages: Sequence[str]) -> 
     The records of these runs are copied below the site.
     """
     copy_records(runs, site)
-    text = _template("environment.html.j2").render(
-        site=_site("environment", pages, "What these runs were made with"),
-        machines=_Safe(_finished(machines(runs)._repr_html_())),
-        runs=_Safe(_finished(recipes(runs)._repr_html_())),
+    text = template("environment.html.j2").render(
+        site=head("environment", pages, "What these runs were made with"),
+        machines=Markup(_finished(machines(runs)._repr_html_())),
+        runs=Markup(_finished(recipes(runs)._repr_html_())),
     )
     write_atomically(site / "environment.html", text.encode())
 
 
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """A template of the site, which escapes what it is given."""
     folder = FileSystemLoader(TEMPLATES / "mnistlab")
     return Environment(loader=folder, autoescape=True).get_template(name)
 
 
-def _site(page: str, pages: Sequence[str], title: str) -> dict[str, Any]:
+def head(page: str, pages: Sequence[str], title: str) -> dict[str, Any]:
+    """What the header of a page at the site's top needs."""
     return {"root": "", "page": page, "pages": pages, "title": f"{title} · mnistlab"}
 
 

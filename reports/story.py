@@ -42,25 +42,28 @@ def tell(runs: Sequence[Run]) -> Story:
     judged = claims.judge_all(runs)
     for said in reported.conclusions():
         verdicts[judged[said.id].verdict].append((said.id, said.sentence))
+    verdicts = {verdict: found for verdict, found in verdicts.items() if found}
+    counts = ", ".join(f"{len(found)} {verdict}" for verdict, found in verdicts.items())
     return Story(
-        sentences=_sentences(runs),
+        sentences=_sentences(runs, counts),
         figure=base64.b64encode(buffer.getvalue()).decode(),
         alt=plots.alt_text(figure),
-        verdicts={verdict: said for verdict, said in verdicts.items() if said},
+        verdicts=verdicts,
         finds={"B": _b(runs), "D2": _d2(runs), "C2": _c2(runs)},
     )
 
 
-def _sentences(runs: Sequence[Run]) -> list[str]:
+def _sentences(runs: Sequence[Run], verdicts: str) -> list[str]:
     """How accuracies, trainings and conclusions of 2019 came out."""
     names = list(reported.finals())
-    ends = Counter(judging.reproduction(name, runs).verdict for name in names)
+    at_end = {name: judging.reproduction(name, runs).verdict for name in names}
+    ends = Counter(at_end.values())
     ways = Counter(judging.trajectory(name, runs).verdict for name in names)
     waits = ends[judging.NOT_TESTED]
     off = ", ".join(
         reported.title(name)
-        for name in names
-        if judging.reproduction(name, runs).verdict == judging.NOT_REPRODUCED
+        for name, verdict in at_end.items()
+        if verdict == judging.NOT_REPRODUCED
     )
     accuracy = (
         f"Test accuracy: of {len(names) - waits} models with enough seeds, 2019's "
@@ -77,7 +80,7 @@ def _sentences(runs: Sequence[Run]) -> list[str]:
         accuracy,
         f"Training: of {compared} models whose losses can be compared epoch by epoch, "
         f"{ways[judging.SAME]} train as in 2019.",
-        f"Conclusions: {claims.headline(runs).partition(': ')[2]}. A conclusion counts "
+        f"Conclusions: {verdicts}. A conclusion counts "
         "only if it holds over several seeds, by rules that were fixed beforehand.",
     ]
 

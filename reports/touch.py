@@ -15,12 +15,12 @@ from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import layer_names, with_output
 from mnistlab.runs import Run
 from mnistlab.store import write_atomically
-from reports.site import TEMPLATES, _site, _template
+from reports.site import TEMPLATES, head, template
 
 COLUMNS = 40  # of the sprite
 SMALL = 420_000  # bytes of float16 weights that a page loads at once
+SILENT = ("not trained in full yet", "trained, but its weights are not kept yet")
 ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
-FAMILY_OF = {e.name: family for family, all_of in FAMILIES.items() for e in all_of}
 
 
 def write_draw(
@@ -30,27 +30,23 @@ def write_draw(
 
     `runs` are full runs on the test images of `dataset`.
     """
-    with_weights: dict[str, Run] = {}
-    for run in runs:
-        if run.has_weights:
-            with_weights.setdefault(run.name, run)
     models = []
-    # A new model of the collection appears by itself.
-    for name in dict.fromkeys((*FAMILY_OF, *(run.name for run in runs))):
-        said: dict[str, Any] = {"name": name, "family": FAMILY_OF.get(name, "other")}
-        said["reason"] = (
-            "trained, but its weights are not kept yet"
-            if any(run.name == name for run in runs)
-            else "not trained in full yet"
-        )
-        if name in with_weights:
-            run = with_weights[name]
-            script, size = weights_script(run)
-            write_atomically(site / "weights" / f"{name}.js", script.encode())
-            said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
-            said["reason"] = ""
-            said["binary"] = run.experiment.recipe.normalization.axis == 3
-        models.append(said)
+    for family, experiments in FAMILIES.items():
+        for experiment in experiments:
+            own = [run for run in runs if run.name == experiment.name]
+            run = next((run for run in own if run.has_weights), None)
+            said: dict[str, Any] = {
+                "name": experiment.name,
+                "family": family,
+                "reason": "" if run else SILENT[bool(own)],
+            }
+            if run is not None:
+                script, size = weights_script(run)
+                path = site / "weights" / f"{run.name}.js"
+                write_atomically(path, script.encode())
+                said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
+                said["binary"] = experiment.recipe.normalization.axis == 3
+            models.append(said)
     _write(site, "draw", names, "Draw a digit", ("network.js",), models=models, data={
         "models": [m for m in models if not m["reason"]],
         "digits": _digits(runs, dataset),
@@ -122,8 +118,9 @@ def _write(
     for name in ("touch.css", *scripts, f"{page}.js"):
         content = (TEMPLATES / "mnistlab" / name).read_bytes()
         write_atomically(site / name, content)
-    head = _site(page, names, title)
-    text = _template(f"{page}.html.j2").render(site=head, data=data, **said)
+    text = template(f"{page}.html.j2").render(
+        site=head(page, names, title), data=data, **said
+    )
     write_atomically(site / f"{page}.html", text.encode())
 
 

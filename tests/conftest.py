@@ -121,6 +121,16 @@ def run_command(*arguments, script=ROOT / "run_all.py", **options):
     )
 
 
+def loaded_by(imports, among):
+    """Which of these modules a new Python has loaded after an import statement."""
+    script = f"import sys, {imports}\nprint(*sorted({among!r} & {{*sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    return done.stdout.split()
+
+
 def idx_bytes(array, magic=None, shape=None):
     """The bytes of an array in IDX format, made here and not by the package."""
     magic = 0x0800 + array.ndim if magic is None else magic

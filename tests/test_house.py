@@ -4,12 +4,10 @@ import ast
 import hashlib
 import io
 import json
-import subprocess
-import sys
 import tokenize
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, loaded_by
 
 from mnistlab import runs, store, train
 
@@ -60,15 +58,8 @@ def test_the_library_does_not_know_the_tool():
 
 
 def test_plots_and_tables_need_neither_keras_nor_the_scheduler():
-    script = (
-        "import sys, mnistlab.plots, mnistlab.tables\n"
-        "print(sorted({'keras', 'distributed', 'mnistlab.schedule'} & {*sys.modules}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True, text=True, check=True, cwd=ROOT,
-    )  # fmt: skip
-    assert done.stdout.strip() == "[]"
+    heavy = {"keras", "distributed", "mnistlab.schedule"}
+    assert loaded_by("mnistlab.plots, mnistlab.tables", heavy) == []
 
 
 def test_the_keys_of_all_committed_runs_are_what_this_code_makes_of_them():

@@ -26,6 +26,7 @@ from mnistlab.plots.look import (
     figure_of,
     marker,
     nothing,
+    short,
 )
 from mnistlab.plots.look import panel as _panel
 from mnistlab.reported import title
@@ -195,7 +196,7 @@ def accuracy_against(
     for name, (price, value) in points.items():
         ax.scatter(price, value, color=[colour(name)], marker=marker(name), s=42)
         ax.annotate(
-            name.partition("_")[2].upper().replace("_", " ") or name,
+            short(name),
             (price, value),
             xytext=(5, 4),
             textcoords="offset points",
