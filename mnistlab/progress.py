@@ -24,14 +24,15 @@ def expected_seconds(specs: Sequence[RunSpec]) -> dict[RunSpec, float]:
 
     Of the same model where there is one, else from its multiply-adds.
     """
-    times: dict[str, float] = {}  # seconds per multiply-add
+    times: dict[str, list[float]] = {}  # seconds per multiply-add
     for run in store.evidence():
         if run.is_whole:
             work = run.record["macs"] * run.record["train_size"] * run.record["epochs"]
-            times[run.name] = run.record["cpu_seconds"] / work
-    usual = float(np.median(list(times.values()))) if times else 1e-10
+            times.setdefault(run.name, []).append(run.record["cpu_seconds"] / work)
+    means = {name: float(np.mean(own)) for name, own in times.items()}
+    usual = float(np.median(list(means.values()))) if means else 1e-10
     return {
-        spec: cost(spec) * times.get(spec.task.experiment.name, usual) for spec in specs
+        spec: cost(spec) * means.get(spec.task.experiment.name, usual) for spec in specs
     }
 
 

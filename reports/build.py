@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mnistlab.data import Dataset
-from mnistlab.environment import environment
+from mnistlab.environment import environment, identity
 from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import Progress, SchedulerGone
 from mnistlab.store import (
@@ -245,6 +245,9 @@ def publish_pages(
         report(page.name, done.status, done.seconds, done.message)
         return done
 
+    # Its parser of Python is not safe beside other threads (CPython 3.11): here it is
+    # called before there are any, and the digests are kept.
+    identity()
     ended_by: BaseException | None = None
     with ThreadPoolExecutor(workers) as pool:
 

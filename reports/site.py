@@ -135,18 +135,9 @@ def render(
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    title = f"{title_of(notebook, page)} · mnistlab"
-    resources = {
-        "metadata": {"name": page},
-        "mnistlab": {
-            "page": page,
-            "pages": pages,
-            "root": root,
-            "banner": banner,
-            "title": title,
-            "contents": CONTENTS,
-        },
-    }
+    about = head(page, pages, title_of(notebook, page), root)
+    about |= {"banner": banner, "contents": CONTENTS}
+    resources = {"metadata": {"name": page}, "mnistlab": about}
     text, _ = exporter.from_notebook_node(notebook, resources)
     text = text.replace(CONTENTS, _contents(text), 1)
     return _finished(text, root)
@@ -242,9 +233,9 @@ def template(name: str) -> Template:
     return Environment(loader=folder, autoescape=True).get_template(name)
 
 
-def head(page: str, pages: Sequence[str], title: str) -> dict[str, Any]:
-    """What the header of a page at the site's top needs."""
-    return {"root": "", "page": page, "pages": pages, "title": f"{title} · mnistlab"}
+def head(page: str, pages: Sequence[str], title: str, root: str = "") -> dict[str, Any]:
+    """What the header of a page needs; `root` is the way to the site's top."""
+    return {"root": root, "page": page, "pages": pages, "title": f"{title} · mnistlab"}
 
 
 def machines(runs: Sequence[Run]) -> "Table":

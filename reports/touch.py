@@ -11,16 +11,23 @@ import numpy as np
 from PIL import Image
 
 from mnistlab.data import Dataset
+from mnistlab.environment import package_digest
 from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import layer_names, with_output
 from mnistlab.runs import Run
 from mnistlab.store import write_atomically
-from reports.site import TEMPLATES, head, template
+from reports.site import TEMPLATES, finish, head, is_current, key_of, template
 
 COLUMNS = 40  # of the sprite
 SMALL = 420_000  # bytes of float16 weights that a page loads at once
 SILENT = ("not trained in full yet", "trained, but its weights are not kept yet")
 ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+
+
+def _key(runs: Sequence[Run], names: Sequence[str]) -> str:
+    """What both pages are made of: the library, the runs, the site's names."""
+    shown = [(run.record["key"], run.has_weights) for run in runs]
+    return key_of(package_digest(), shown, list(names))
 
 
 def write_draw(
@@ -30,6 +37,9 @@ def write_draw(
 
     `runs` are full runs on the test images of `dataset`.
     """
+    key = _key(runs, names)
+    if is_current(site / "draw.html", key):
+        return
     models = []
     for family, experiments in FAMILIES.items():
         for experiment in experiments:
@@ -47,7 +57,7 @@ def write_draw(
                 said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
                 said["binary"] = experiment.recipe.normalization.axis == 3
             models.append(said)
-    _write(site, "draw", names, "Draw a digit", ("network.js",), models=models, data={
+    _write(site, "draw", names, key, "Draw a digit", models=models, data={
         "models": [m for m in models if not m["reason"]],
         "digits": _digits(runs, dataset),
     })  # fmt: skip
@@ -109,19 +119,19 @@ def _write(
     site: Path,
     page: str,
     names: Sequence[str],
+    key: str,
     title: str,
-    scripts: Sequence[str],
     data: dict[str, Any],
     **said: Any,
 ) -> None:
     """Write a page, its scripts and its style; `data` is what its script reads."""
-    for name in ("touch.css", *scripts, f"{page}.js"):
+    for name in ("touch.css", "network.js", f"{page}.js"):
         content = (TEMPLATES / "mnistlab" / name).read_bytes()
         write_atomically(site / name, content)
     text = template(f"{page}.html.j2").render(
         site=head(page, names, title), data=data, **said
     )
-    write_atomically(site / f"{page}.html", text.encode())
+    finish(site / f"{page}.html", text, key)
 
 
 def write_duel(
@@ -132,6 +142,9 @@ def write_duel(
     `runs` are full runs on the test images of `dataset`; all other images all have
     right, so that every count follows from these.
     """
+    key = _key(runs, names)
+    if is_current(site / "duel.html", key):
+        return
     answers = [run.predictions() for run in runs]
     predicted = np.array([a for a, _ in answers]).reshape(len(runs), -1)
     wrong = predicted != dataset.y_test if runs else np.zeros((1, 1), bool)
@@ -152,7 +165,7 @@ def write_duel(
     sheet = sprite.reshape(-1, COLUMNS, 28, 28).swapaxes(1, 2).reshape(-1, COLUMNS * 28)
     png = io.BytesIO()
     Image.fromarray(sheet).save(png, "png", optimize=True)
-    _write(site, "duel", names, "Two runs side by side", (), {
+    _write(site, "duel", names, key, "Two runs side by side", {
         "runs": said,
         "hard": [[int(i), int(dataset.y_test[i])] for i in hard],
         "count": len(dataset.y_test),

@@ -354,7 +354,7 @@ BROKEN_FAMILIES = {
 @pytest.mark.parametrize("name", BROKEN_FAMILIES)
 def test_an_experiment_that_cannot_be_written_is_one_line(name, tmp_path):
     old, new, message = BROKEN_FAMILIES[name]
-    for part in ("mnistlab", "notebooks"):
+    for part in ("mnistlab", "reports", "notebooks"):
         shutil.copytree(ROOT / part, tmp_path / part)
     shutil.copy(ROOT / "run_all.py", tmp_path)
     for path in (tmp_path / "mnistlab" / "models").glob("*.py"):

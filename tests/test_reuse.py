@@ -188,7 +188,7 @@ def original(tmp_path_factory, digits):
     """A copy of this repository with a finished build."""
     copy = tmp_path_factory.mktemp("original") / "mnistlab"
     copy.mkdir()
-    for name in ("mnistlab", "notebooks", "results"):
+    for name in ("mnistlab", "reports", "notebooks", "results"):
         if (ROOT / name).exists():
             shutil.copytree(
                 ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__")
