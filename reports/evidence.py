@@ -87,13 +87,14 @@ B_CHEAP = _named(
     "conv5_b51 conv5_b52 conv5_b53 conv5_b54"
 )
 WANTED = (
+    Wanted("one run of every model", _named("conv5_b52 conv5_b54 conv7_b71 conv7_b72"),
+           (0,)),
     Wanted("the MLPs, for E-1 to E-3", FAMILIES["mlp"], range(5)),
     Wanted("A's models, for A-2", _named("conv2_a2 conv2_a5 conv3_a4")),
     Wanted("weights of the MLPs, of one more seed", FAMILIES["mlp"], (5,)),
     Wanted("weights of A's models", _named("conv2_a2 conv2_a5 conv3_a4"), (3,)),
     Wanted("what two traps of porting cost", PORTING, (0,)),
     Wanted("B on black-and-white images", B_CHEAP),
-    Wanted("the cheaper of B's deepest, for B-2", _named("conv7_b71"), (0,)),
     Wanted("A3 against A1, for A-1", _named("conv3_a1")),
     Wanted("A3, with both ways of batch normalisation, for A-1", _named("conv3_a3"),
            batchnorm=True),
@@ -103,7 +104,6 @@ WANTED = (
            _named("conv7_c3 conv7_d3")),
     Wanted("C's and D's dear ones, for C-1, C-2 and D-1",
            _named("conv3_d1 conv5_d2 conv2_c1 conv5_c2")),
-    Wanted("the dearer of B's deepest, for B-2", _named("conv7_b72"), (0,)),
     Wanted("A4 with and without its first dropout, for A-3",
            (*_named("conv3_a4"), conv3_a4_no_first_dropout), range(25)),
     Wanted("more seeds of unregularised B, for B-1",
