@@ -322,6 +322,25 @@ def test_a_figure_of_no_or_one_run_says_what_it_lacks(name, three):
         plt.close("all")
 
 
+def test_first_epochs_are_drawn_by_both_ways_of_batch_normalisation():
+    accuracies = [0.97, 0.98, 0.98, 0.985, 0.985]
+    scored = fake("conv3_a3", debiased=accuracies)
+    figure = plots.first_epochs([scored, fake("conv3_a3", 1), fake("conv3_a4")])
+    a3, a4, a5 = ([list(line.get_ydata()) for line in ax.lines] for ax in figure.axes)
+    assert a3[:3] == [[0.99] * 5, [0.99] * 5, accuracies]
+    assert [len(a3), len(a4), len(a5)] == [4, 2, 1], "2019's log stands in each"
+    assert a3[3] == [entry["val_accuracy"] for entry in reported.history("conv3_a3")]
+    assert "1 of these" in figure.get_label()
+
+
+def test_the_beginnings_of_d2_are_beside_its_control(three):
+    control = fake("conv5_d2_dropout_half")
+    ax = plots.beginnings_of_d2([fake("conv5_d2"), control, *three]).axes[0]
+    first = [line.get_ydata()[0] for line in ax.lines]
+    assert first == [0.5, 0.5, reported.history("conv5_d2")[0]["loss"]]
+    assert "There are no runs" in plots.beginnings_of_d2(three).get_label()
+
+
 def test_a_front_has_who_is_not_beaten():
     points = {"a": (1, 0.9), "b": (2, 0.9), "c": (3, 0.99), "d": (3, 0.99)}
     assert comparison.pareto(points) == ["a", "c", "d"]

@@ -21,6 +21,7 @@ from mnistlab.plots.images import (
     normalizations,
 )
 from mnistlab.plots.look import alt_text, describe_figures
+from mnistlab.plots.riddles import beginnings_of_d2, first_epochs
 from mnistlab.plots.scores import (
     QUANTITIES,
     accuracies,
@@ -39,6 +40,7 @@ __all__ = [
     "accuracy_against",
     "agreement",
     "alt_text",
+    "beginnings_of_d2",
     "conclusion",
     "conclusions",
     "confusion",
@@ -50,6 +52,7 @@ __all__ = [
     "errors_by_digit",
     "feature_maps",
     "filters",
+    "first_epochs",
     "gaps",
     "label_counts",
     "learning_curve",

@@ -1,0 +1,94 @@
+"""Draw what looked strange in 2019's logs beside the runs that may explain it."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mnistlab import reported
+from mnistlab.models.controls import conv5_d2_dropout_half
+from mnistlab.plots.look import PALETTE, describe, figure_of, nothing
+from mnistlab.runs import Run
+
+WITH_BATCHNORM = ("conv3_a3", "conv3_a4", "conv2_a5")
+PLAIN, DEBIASED = PALETTE[0], PALETTE[1]
+
+
+def first_epochs(runs: Sequence[Run]) -> Figure:
+    """Draw A3, A4 and A5's test accuracy over epochs, beside 2019's, a panel each.
+
+    A line is a seed: batch normalisation as today's Keras evaluates it, and debiased,
+    as Keras 2.2.4 did (`mnistlab.batchnorm`), where a run was scored both ways.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
+    debiased = 0
+    for ax, name in zip(axes, WITH_BATCHNORM, strict=True):
+        own = [r for r in runs if r.name == name and r.compares_with_2019]
+        for run in own:
+            plain = [entry["val_accuracy"] for entry in run.history]
+            _line(ax, plain, PLAIN, "ours, today's Keras")
+        for run in own:
+            if run.batchnorm:
+                debiased += 1
+                scores = [entry["debiased"]["accuracy"] for entry in run.batchnorm]
+                _line(ax, scores, DEBIASED, "ours, debiased")
+        _log(ax, name, "val_accuracy")
+        ax.set_title(reported.title(name), fontsize=10)
+        ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
+    axes[0].set_ylabel("test accuracy (%)")
+    axes[0].legend(fontsize=8)
+    describe(
+        figure,
+        "Test accuracy of A3, A4 and A5 over five epochs: 2019's log, today's runs, "
+        f"and {debiased} of these with debiased batch normalisation.",
+    )
+    return figure
+
+
+def beginnings_of_d2(runs: Sequence[Run]) -> Figure:
+    """Draw D2's training loss over epochs: 2019's, ours, and with dropout a half."""
+    figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    control = conv5_d2_dropout_half.name
+    labels = {
+        "conv5_d2": (PLAIN, "ours, as 2019 printed D2"),
+        control: (DEBIASED, "ours, all dropouts 0.5"),
+    }
+    found = [run for run in runs if run.name in labels]
+    if not found:
+        plt.close(figure)
+        return figure_of(nothing(None))
+    for run in found:
+        if run.name == control or run.compares_with_2019:
+            losses = [entry["loss"] for entry in run.history]
+            _line(ax, losses, *labels[run.name])
+    _log(ax, "conv5_d2", "loss")
+    ax.set_yscale("log")
+    ax.set_ylabel("training loss, log scale")
+    ax.legend()
+    described = ", ".join(
+        f"{run.name} seed {run.seed} {run.history[0]['loss']:.2f}" for run in found
+    )
+    first = reported.history("conv5_d2")[0]["loss"]
+    describe(figure, f"Loss after one epoch: 2019 {first}, {described}.")
+    return figure
+
+
+def _line(ax: Axes, values: Sequence[float], colour: object, label: str) -> None:
+    """A run's line; a label that the legend has is not repeated."""
+    known = ax.get_legend_handles_labels()[1]
+    epochs = range(1, len(values) + 1)
+    own = "" if label in known else label
+    ax.plot(epochs, values, ".-", color=colour, alpha=0.7, label=own)
+
+
+def _log(ax: Axes, name: str, quantity: str) -> None:
+    """The epochs that 2019 printed."""
+    rows = [row for row in reported.history(name) if row[quantity] is not None]
+    epochs = [row["epoch"] or 0 for row in rows]
+    values = [row[quantity] or 0 for row in rows]
+    ax.plot(epochs, values, "kx--", linewidth=1, label="2019")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("epoch")
+    ax.grid(alpha=0.4)
