@@ -7,6 +7,7 @@ into `results/`: without the weights, and with predictions in a compact form. `v
 writes what the README says of them.
 """
 
+import base64
 import json
 import random
 import signal
@@ -40,6 +41,7 @@ from mnistlab.schedule import Progress, cost, train_runs
 from mnistlab.store import EVIDENCE, evidence
 from mnistlab.study import load_runs, lock_output, specify
 from mnistlab.worker import prepare_backend
+from reports.story import tell
 from reports.summary import (
     between,
     conclusions_table,
@@ -48,9 +50,11 @@ from reports.summary import (
     inputs_table,
     models_table,
     rules_table,
+    told,
 )
 
 README = PACKAGE.parent / "README.md"
+FIGURE = PACKAGE.parent / "docs" / "then_and_now.png"
 COVERAGE = EVIDENCE / "README.md"
 FINDINGS = PACKAGE.parent / "docs" / "findings.md"
 # On another processor sums are rounded differently; after one epoch that may move
@@ -373,16 +377,20 @@ def verify(count: int, at_random: bool, whole: bool) -> None:
 
 @command.command()
 def tables() -> None:
-    """Write the tables in README, results/README.md and docs/findings.md."""
+    """Write tables, story and figure of README, results/README.md and findings."""
     gathered = load_runs()
+    story = tell(gathered.evidence)
+    store.write_atomically(FIGURE, base64.b64decode(story.figure))
     specs = list(wanted(data.load("mnist")))
     contents = {
         README: {
+            "story": told(story),
             "models": models_table(gathered.full),
             "conclusions": conclusions_table(gathered),
         },
         COVERAGE: {"coverage": coverage_table(specs, evidence())},
         FINDINGS: {
+            "story": told(story),
             "rules": rules_table(gathered.evidence),
             "inputs": inputs_table(gathered.evidence),
             "epochs": epochs_table(gathered.full),

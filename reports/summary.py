@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mnistlab.models.sizes import params
 from mnistlab.progress import duration
 from mnistlab.runs import Run, RunSpec, run_key
 from mnistlab.tables import row_beside_2019
+from reports.story import Story
 
 
 def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -21,6 +23,16 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     table.set_style(TableStyle.MARKDOWN)
     table.add_rows([list(row) for row in rows])
     return table.get_string()
+
+
+def told(story: Story) -> str:
+    """The sentences of the story as a list, broken into lines."""
+    texts = (*story.sentences, *story.finds.values())
+    return "\n".join(
+        # A number stays with its sign.
+        fill(text.replace(" %", "~%"), 92, initial_indent="* ", subsequent_indent="  ")
+        for text in texts
+    ).replace("~%", " %")
 
 
 def models_table(runs: Sequence[Run]) -> str:

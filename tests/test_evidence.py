@@ -10,9 +10,20 @@ import numpy as np
 import pytest
 from conftest import EXPERIMENTS, ROOT, make_spec, seeds
 
-from mnistlab import batchnorm, comparison, models, reported, schedule, store, study
+from mnistlab import (
+    batchnorm,
+    claims,
+    comparison,
+    judging,
+    models,
+    reported,
+    schedule,
+    store,
+    study,
+)
 from mnistlab.runs import Run
 from reports import evidence, summary
+from reports.story import tell
 
 
 def test_the_evidence_is_small_and_of_clean_commits():
@@ -80,6 +91,99 @@ def test_the_findings_have_the_epochs_of_the_evidence():
     rows = [[c.strip() for c in line.split("|")] for line in table.splitlines()]
     said = next(row for row in rows if row[1] == "conv3_a3")
     assert said[3:6] == ["1, 2, 3, 4, 5", "2019", "97.7, 98.9, 98.9, 99.0, 99.0"]
+
+
+def percents(run, epochs):
+    return [f"{100 * run.history[e - 1]['val_accuracy']:.2f}" for e in epochs]
+
+
+def numbers_of_the_findings(runs, digits):
+    """Parts of sentences of docs/findings.md, with their numbers as the runs are."""
+    found = judging.comparable(runs)
+    said = reported.finals()
+    parts = {
+        (part.about, part.rule.quantity): part.planned
+        for verdict in claims.judge_all(runs).values()
+        for part in verdict.parts
+    }
+
+    def between(quantity, *names, digits=1):
+        values = [v for name in names for v in parts[name, quantity]]
+        return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+    a4, plain = found["conv3_a4"], ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32")
+    ends = [f"{100 * judging.accuracy(a4[seed]):.2f}" for seed in range(3)]
+    yield f"{ends[0]}, {ends[1]} and {ends[2]} % in our three seeds"
+    yield f"{100 * reported.history('conv3_a4')[3]['val_accuracy']:.2f} % in 2019"
+    last = percents(found["conv3_a4_no_first_dropout"][1], (3, 4, 5))
+    yield f"{last[0]}, {last[1]} and {last[2]} % after its last three epochs"
+
+    rises = between("last test loss over lowest", *plain, digits=2)
+    yield f"ends {rises} times its lowest value"
+    names = {2: "two", 7: "seven", 8: "eight", 9: "nine", 10: "ten", 12: "twelve"}
+    lowest = [v for name in plain for v in parts[name, "epoch of the lowest test loss"]]
+    early = sum(epoch < 10 for epoch in lowest)
+    yield f"of their {names[len(lowest)]} runs, {names[early]} have the lowest loss"
+    ratio, difference = (
+        "validation over training loss",
+        "validation minus training loss",
+    )
+    yield f"ends {between(ratio, 'mlp_e1')} times its training loss"
+    yield f"differ by {between(difference, 'mlp_e3', digits=3)}"
+    yield f"factor of {between(ratio, 'mlp_e3')}; the limits"
+    gaps = [reported.history(name)[-1] for name in ("mlp_e2", "mlp_e3")]
+    gaps = [f"{entry['val_loss'] - entry['loss']:.3f}" for entry in gaps]
+    yield f"differences of {gaps[0]} and {gaps[1]}"
+    tails = between("excess kurtosis", "mlp_e2 dense_1", "mlp_e3 dense_1")
+    yield f"excess kurtosis {tails}"
+    flat = between("excess kurtosis", "mlp_e2 output", "mlp_e3 output")
+    yield f"output layers are flat ({flat})"
+    dark = int(((digits.x_train > 0).mean(axis=0) < 0.01).sum())
+    yield f"{dark} of the 784 pixels"
+
+    yield f"still weighs {100 * 0.99**118:.0f} % after one epoch"
+    yield f"{100 * 0.99**236:.0f} % after two"
+    both = a4[3].batchnorm[0]
+    losses = [both[way]["cross_entropy"] for way in ("plain", "debiased")]
+    ways = [both[way]["accuracy"] for way in ("plain", "debiased")]
+    yield f"cross-entropy of {losses[0]:.3f}"
+    yield f"of {losses[1]:.3f} debiased"
+    yield f"{100 * ways[0]:.2f} and {100 * ways[1]:.2f} %"
+    yield f"(2019: {100 * reported.history('conv3_a4')[0]['val_accuracy']:.2f} %)"
+
+    d2, printed = found["conv5_d2"][0], reported.history("conv5_d2")[0]
+    yield f"{100 * printed['val_accuracy']:.2f} % after an epoch"
+    yield f"training loss of {printed['loss']:.3f}, above the {np.log(10):.3f}"
+    yield f"{percents(d2, [1])[0]} % and {d2.history[0]['loss']:.3f} after its first"
+    higher = judging.accuracy(d2) - said["conv5_d2"].test_accuracy
+    yield f"{100 * higher:.2f} points higher"
+    pair = [found[name][0].history[0]["loss"] for name in ("conv3_d1", "conv7_d3")]
+    then = [reported.history(name)[0]["loss"] for name in ("conv3_d1", "conv7_d3")]
+    yield f"losses of {pair[0]:.3f} and {pair[1]:.3f} where 2019 has"
+    yield f"has {then[0]:.3f} and {then[1]:.3f})"
+
+    c2, c3 = found["conv5_c2"][0], found["conv7_c3"][0]
+    yield f"our run ends at {100 * judging.accuracy(c2):.2f} %"
+    yield f"test loss of {c2.history[-1]['val_loss']:.3f}"
+    yield f"last accuracy is {100 * c2.history[-1]['accuracy']:.1f} %"
+    yield f"last loss {c2.history[-1]['loss']:.3f}; 2019's"
+    yield f"{100 * said['conv5_c2'].test_accuracy:.2f} % and "
+    yield f"C3 ({said['conv7_c3'].test_loss:.3f})"
+    yield f"our test loss ({c3.history[-1]['val_loss']:.3f})"
+    yield f"training loss ({c3.history[-1]['loss']:.3f})"
+
+
+def test_the_numbers_in_the_findings_are_those_of_the_runs(digits):
+    text = " ".join((ROOT / "docs/findings.md").read_text().split())
+    parts = list(numbers_of_the_findings(store.evidence(), digits))
+    assert [part for part in parts if part not in text] == []
+
+
+def test_readme_and_findings_tell_the_story_of_the_evidence():
+    """`make tables` writes it."""
+    story = summary.told(tell(store.evidence()))
+    for path in ("README.md", "docs/findings.md"):
+        assert story in (ROOT / path).read_text(), path
 
 
 def test_the_coverage_in_results_is_that_of_its_runs(digits):
