@@ -12,22 +12,6 @@ from mnistlab.schedule import ScheduleError, SchedulerGone
 from mnistlab.store import StoreError, evidence
 from mnistlab.study import StudyError, load_runs, study
 
-__all__ = [
-    "best_of",
-    "claims",
-    "data",
-    "declare",
-    "display",
-    "evidence",
-    "load_runs",
-    "models",
-    "plots",
-    "replace",
-    "reported",
-    "study",
-    "tables",
-]
-
 # A user's own mistakes and interruptions, which a sentence explains better than the
 # places in our source that it came through.
 MISTAKES = (

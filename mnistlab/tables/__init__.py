@@ -18,30 +18,3 @@ from mnistlab.tables.of_2019 import (
     table_d,
 )
 from mnistlab.tables.verdicts import conclusion, conclusions, inputs_of_b
-
-__all__ = [
-    "Html",
-    "Table",
-    "amount",
-    "as_2019",
-    "beside_2019",
-    "conclusion",
-    "conclusions",
-    "contradictions",
-    "definition",
-    "diagram",
-    "leader_board",
-    "missing",
-    "inputs_of_b",
-    "pairs",
-    "record_link",
-    "reported_2019",
-    "row_beside_2019",
-    "scores",
-    "sizes",
-    "summary",
-    "table_a",
-    "table_b",
-    "table_c",
-    "table_d",
-]
