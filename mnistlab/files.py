@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mnistlab import MnistlabError
+
 SIDE = 28
 # The SHA-256 of each file, gzipped, as first published.
 IDX_FILES = {
@@ -18,7 +20,7 @@ IDX_FILES = {
 }
 
 
-class DataError(ValueError):
+class DataError(MnistlabError, ValueError):
     """The data cannot be used: says what was expected, what came, what to do."""
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mnistlab import store
+from mnistlab import MnistlabError, store
 from mnistlab.data import Dataset
 from mnistlab.environment import differences, identity, nvidia_smi
 from mnistlab.models.sizes import macs
@@ -32,11 +32,11 @@ from mnistlab.runs import Run, RunSpec
 from mnistlab.train import Arrays, read_history
 
 
-class ScheduleError(ValueError):
+class ScheduleError(MnistlabError, ValueError):
     """Training cannot be scheduled: no scheduler, or no worker of the same code."""
 
 
-class SchedulerGone(ConnectionError):
+class SchedulerGone(MnistlabError, ConnectionError):
     """The scheduler ended while it was used; the same call goes on."""
 
 

@@ -210,11 +210,6 @@ OPTIONS = {
     "an unknown backend": Case(
         (), "KERAS_BACKEND: expected one of", environment={"KERAS_BACKEND": "theano"}
     ),
-    "an unknown data format": Case(
-        (),
-        "did you mean 'channels_last'",
-        environment={"MNISTLAB_IMAGE_DATA_FORMAT": "channel_last"},
-    ),
     "no scheduler": Case(
         ("--only", "mlp", "--scheduler", "tcp://127.0.0.1:1"),
         "expected a Dask scheduler to answer there",
