@@ -12,9 +12,6 @@ from mnistlab.tables.of_2019 import (
     beside_2019,
     reported_2019,
     row_beside_2019,
-    table_a,
-    table_b,
-    table_c,
-    table_d,
+    table_2019,
 )
 from mnistlab.tables.verdicts import conclusion, conclusions, inputs_of_b
