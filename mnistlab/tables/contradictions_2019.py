@@ -5,10 +5,10 @@ import pandas as pd
 from mnistlab import models, reported
 from mnistlab.models.experiment import Experiment, layer_names, with_output
 from mnistlab.tables.architectures import (
-    convolutions,
-    dropout_rates,
-    has_batchnorm,
+    crossed,
+    distinct,
     regularization,
+    settings,
 )
 from mnistlab.tables.base import Table
 
@@ -43,10 +43,9 @@ def contradictions() -> Table:
     final = reported.finals()
     of_b = {name: e for name, e in ALL.items() if final[name].letter == "B"}
     of_c = [e for name, e in ALL.items() if final[name].letter == "C"]
-    strides = {"x".join(map(str, conv["strides"])) for e in of_b.values()
-               for conv in convolutions(e)}  # fmt: skip
+    convs = [conv for e in of_b.values() for conv in settings(e, "Conv2D")]
     plain = ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32")
-    has_dropout = {name: bool(dropout_rates(e)) for name, e in ALL.items()}
+    has_dropout = {name: bool(settings(e, "Dropout")) for name, e in ALL.items()}
     a3, d1 = ALL["conv3_a3"], reported.history("conv3_d1")[-1]
     third = {name: fifth_weight(e) for name, e in ALL.items()}
     right = ", ".join(_short(n) for n, weight in third.items() if "output" in weight)
@@ -61,16 +60,16 @@ def contradictions() -> Table:
 
     rows = [
         (1, "B34", "convolutions, B's table", said("conv5_b34", "#ConvNets"),
-         len(convolutions(ALL["conv5_b34"]))),
+         len(settings(ALL["conv5_b34"], "Conv2D"))),
         *((2, _short(name), column, said(name, column), has)
           for name in ("conv5_b51", "conv5_b52")
-          for column, has in (("Dropout", has_dropout[name]),
-                              ("BatchNormalization", has_batchnorm(ALL[name])))),
+          for column in ("Dropout", "BatchNormalization")
+          for has in [bool(settings(ALL[name], column))]),
         (2, "B21, B22, B31, B32", "Dropout, by model",
          ", ".join(said(name, "Dropout") for name in plain),
          ", ".join(str(has_dropout[name]) for name in plain)),
         (2, "all of B", "stride of the convolutions", said("conv2_b21", "Stride"),
-         ", ".join(sorted(strides))),
+         distinct(crossed(conv["strides"]) for conv in convs)),
         (3, "A3", "optimizer", said("conv3_a3", "optimizer"), a3.recipe.optimizer.kind),
         (3, "A3", "dropout", said("conv3_a3", "dropout"),
          "Yes" if has_dropout["conv3_a3"] else "No"),
@@ -96,7 +95,7 @@ def contradictions() -> Table:
          f"B24 {accuracies['conv2_b24']} beats B22 {accuracies['conv2_b22']}; best is "
          f"{_short(top)} {accuracies[top]} with {regularization(ALL[top])}"),
         (10, "E3", "code against summary", "fewer layers in its code",
-         f"{sum(layer.kind == 'Dense' for layer in ALL['mlp_e3'].layers)} hidden dense "
+         f"{len(settings(ALL['mlp_e3'], 'Dense'))} hidden dense "
          "layers, as its summary says"),
     ]  # fmt: skip
     names = ["no.", "model", "subject", "2019 says", "its code or log says"]

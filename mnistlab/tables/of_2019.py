@@ -24,12 +24,12 @@ from mnistlab.judging import (
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
 from mnistlab.tables.architectures import (
-    convolutions,
+    crossed,
     distinct,
     dropout_rates,
     filters,
-    has_batchnorm,
     regularization,
+    settings,
 )
 from mnistlab.tables.base import (
     Table,
@@ -43,14 +43,15 @@ from mnistlab.tables.base import (
 def _cells(letter: str, run: Run) -> dict[str, Any]:
     """A run's row of a 2019 notebook's table, by 2019's column."""
     experiment, test, last = run.experiment, run.record["test"], run.history[-1]
-    convs, rates = convolutions(experiment), dropout_rates(experiment)
+    convs, dropouts = settings(experiment, "Conv2D"), dropout_rates(experiment)
+    has_batchnorm = bool(settings(experiment, "BatchNormalization"))
     if letter == "A":
-        pools = [x.settings for x in experiment.layers if x.kind == "MaxPooling2D"]
+        pools = settings(experiment, "MaxPooling2D")
         return {
             "kernels": filters(experiment),
-            "pooling": distinct("x".join(map(str, p["pool_size"])) for p in pools),
-            "dropout": distinct(rates),
-            "batch normalisation": "yes" if has_batchnorm(experiment) else "no",
+            "pooling": distinct(crossed(pool["pool_size"]) for pool in pools),
+            "dropout": dropouts,
+            "batch normalisation": "yes" if has_batchnorm else "no",
             "optimizer": experiment.recipe.optimizer.kind,
             "training accuracy": f"{last['accuracy']:.4f}",
             "test accuracy": f"{test['accuracy']:.4f}",
@@ -60,9 +61,9 @@ def _cells(letter: str, run: Run) -> dict[str, Any]:
             "#ConvNets": len(convs),
             "#Kernels/Filters": filters(experiment),
             "Padding": distinct(conv["padding"] for conv in convs),
-            "Stride": distinct("x".join(map(str, c["strides"])) for c in convs),
-            "Dropout": bool(rates),
-            "BatchNormalization": has_batchnorm(experiment),
+            "Stride": distinct(crossed(conv["strides"]) for conv in convs),
+            "Dropout": dropouts != "-",
+            "BatchNormalization": has_batchnorm,
             "Regularization": regularization(experiment),
             "TRAIN_LOSS": round(last["loss"], 5),
             "TEST_LOSS": round(test["loss"], 5),
@@ -75,8 +76,8 @@ def _cells(letter: str, run: Run) -> dict[str, Any]:
             "conv layers": len(convs),
             "test accuracy": round(test["accuracy"], 4),
             "test score": round(test["loss"], 6),
-            "dropout": distinct(rates),
-            "batch normalisation": has_batchnorm(experiment),
+            "dropout": dropouts,
+            "batch normalisation": has_batchnorm,
         }
     return {
         "training accuracy": f"{last['accuracy']:.4f}",
