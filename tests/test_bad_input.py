@@ -448,7 +448,7 @@ def built(tmp_path_factory):
     digits = data.load()
     spec = study.specify((SMALL,), digits, profile="smoke")[0]
     (result,) = schedule.train_runs([spec], digits, out)
-    assert result.status == "trained", result.message
+    assert result.kind == "trained", result.message
     return out
 
 
