@@ -14,6 +14,8 @@ from pathlib import Path
 
 import click
 
+from mnistlab import MnistlabError
+
 EPILOG = """\b
 Examples:
   python run_all.py                              minutes: 4,096 images, 2 epochs
@@ -209,9 +211,7 @@ def main():
         code = 2
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except (ValueError, OSError) as error:
-        if type(error).__module__.partition(".")[0] != "mnistlab":
-            raise
+    except MnistlabError as error:
         click.secho(f"run_all.py: {error}", err=True)
         code = 2 if isinstance(error, ValueError) else 1
     for number in (signal.SIGINT, signal.SIGTERM):

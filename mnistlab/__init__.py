@@ -9,3 +9,7 @@ import os
 __version__ = "1.0.0"
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+class MnistlabError(Exception):
+    """A user's mistake or an interruption, which its sentence explains."""

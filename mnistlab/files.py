@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mnistlab import MnistlabError
+
 SIDE = 28
 # The SHA-256 of each file, gzipped, as first published.
 IDX_FILES = {
@@ -18,7 +20,7 @@ IDX_FILES = {
 }
 
 
-class DataError(ValueError):
+class DataError(MnistlabError, ValueError):
     """The data cannot be used: says what was expected, what came, what to do."""
 
 
@@ -31,31 +33,22 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         DataError: an empty, truncated or damaged file, or another format.
     """
     raw = path.read_bytes()
-    if not raw:
-        raise DataError(f"{path}: the file is empty; fetch it again")
-    if raw[:2] == b"\x1f\x8b":
+    if path.suffix == ".gz" or raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(
-                f"{path}: the gzip file is damaged or cut off ({error}); fetch it again"
+                f"{path}: expected a gzip file, it is damaged or cut off ({error}); "
+                "fetch it again, or drop .gz from its name if it is not compressed"
             ) from error
-    elif path.suffix == ".gz":
+    header, magic = 4 + 4 * ndim, (0x0800 + ndim).to_bytes(4)
+    if len(raw) < header or raw[:4] != magic:
         raise DataError(
-            f"{path}: expected a gzip file, it begins with {raw[:4].hex()}; "
-            "fetch it again, or drop .gz from its name if it is not compressed"
+            f"{path}: expected a header of {header} bytes with magic number "
+            f"0x{magic.hex()} (unsigned bytes, {ndim} dimensions), got "
+            f"{f'0x{raw[:header].hex()}' if raw else 'an empty file'}; is it the "
+            "right file?"
         )
-    header = 4 + 4 * ndim
-    expected = 0x0800 + ndim
-    magic = struct.unpack(">I", raw[:4])[0] if len(raw) >= 4 else None
-    if magic != expected:
-        got = "fewer than 4 bytes" if magic is None else f"0x{magic:08x}"
-        raise DataError(
-            f"{path}: expected magic number 0x{expected:08x} (unsigned bytes, "
-            f"{ndim} dimensions), got {got}; is it the right file?"
-        )
-    if len(raw) < header:
-        raise DataError(f"{path}: the header is cut off; fetch it again")
     shape = struct.unpack(f">{ndim}I", raw[4:header])
     size = int(np.prod(shape, dtype=np.int64))
     if len(raw) - header != size:
@@ -71,30 +64,20 @@ def _check(arrays: tuple[np.ndarray, ...], where: str) -> tuple[np.ndarray, ...]
         ("training", arrays[0], arrays[1]),
         ("test", arrays[2], arrays[3]),
     ):
-        if images.dtype != np.uint8 or images.ndim != 3:
+        good = images.dtype == np.uint8 and images.shape[1:] == (SIDE, SIDE)
+        if not good or not images.size:
             raise DataError(
-                f"{where}: expected {part} images as bytes (n, {SIDE}, {SIDE}), got "
-                f"{images.dtype} {images.shape}"
-            )
-        if images.shape[1:] != (SIDE, SIDE) or not len(images):
-            raise DataError(
-                f"{where}: expected at least one {part} image of {SIDE} x {SIDE}, got "
-                f"shape {images.shape}"
+                f"{where}: expected at least one {part} image, all as bytes (n, "
+                f"{SIDE}, {SIDE}), got {images.dtype} {images.shape}"
             )
         if labels.shape != (len(images),):
             raise DataError(
                 f"{where}: expected one label for each of {len(images):,} {part} "
                 f"images, got shape {labels.shape}; are training and test files mixed?"
             )
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise DataError(
-                f"{where}: expected {part} labels 0 to 9, got {labels.dtype}"
-            )
-        if labels.min() < 0 or labels.max() > 9:
-            raise DataError(
-                f"{where}: expected {part} labels 0 to 9, got "
-                f"{labels.dtype} from {labels.min()} to {labels.max()}"
-            )
+        others = labels[~np.isin(labels, range(10))]
+        if others.size:
+            raise DataError(f"{where}: expected {part} labels 0 to 9, got {others[0]}")
     return arrays[0], arrays[1].astype(np.uint8), arrays[2], arrays[3].astype(np.uint8)
 
 
@@ -139,21 +122,15 @@ def read_files(path: Path) -> tuple[np.ndarray, ...]:
     path = Path(path).expanduser()
     if path.is_file():
         return _check(_read_npz(path), str(path))
-    if not path.is_dir():
-        raise DataError(
-            f"{path}: no such folder; expected one with the four IDX files "
-            f"({', '.join(IDX_FILES)}, gzipped or not) or mnist.npz"
-        )
-    files = [_idx_file(path, name) for name in IDX_FILES]
-    if not any(files) and (path / "mnist.npz").is_file():
+    files = {name: _idx_file(path, name) for name in IDX_FILES}
+    found = [file for file in files.values() if file is not None]
+    if not found and (path / "mnist.npz").is_file():
         return _check(_read_npz(path / "mnist.npz"), str(path / "mnist.npz"))
-    found = []
-    for name, file in zip(IDX_FILES, files, strict=True):
+    for name, file in files.items():
         if file is None:
             raise DataError(
-                f"{path}: {name} (gzipped or not) is missing; the folder needs "
-                f"{', '.join(IDX_FILES)}, or mnist.npz alone"
+                f"{path}: {name} (gzipped or not) is missing; expected a folder of "
+                f"{', '.join(IDX_FILES)}, or of mnist.npz alone"
             )
-        found.append(file)
     arrays = [read_idx(file, 3 if "images" in file.name else 1) for file in found]
     return _check(tuple(arrays), str(path))

@@ -5,39 +5,10 @@ from dataclasses import replace
 from IPython import get_ipython
 from IPython.display import display
 
-from mnistlab import claims, data, models, plots, reported, tables
-from mnistlab.files import DataError
+from mnistlab import MnistlabError, claims, data, models, plots, reported, tables
 from mnistlab.result import best_of, declare
-from mnistlab.schedule import ScheduleError, SchedulerGone
-from mnistlab.store import StoreError, evidence
-from mnistlab.study import StudyError, load_runs, study
-
-__all__ = [
-    "best_of",
-    "claims",
-    "data",
-    "declare",
-    "display",
-    "evidence",
-    "load_runs",
-    "models",
-    "plots",
-    "replace",
-    "reported",
-    "study",
-    "tables",
-]
-
-# A user's own mistakes and interruptions, which a sentence explains better than the
-# places in our source that it came through.
-MISTAKES = (
-    StudyError,
-    DataError,
-    ScheduleError,
-    SchedulerGone,
-    StoreError,
-    KeyboardInterrupt,
-)
+from mnistlab.store import evidence
+from mnistlab.study import load_runs, study
 
 
 def _sentence(shell, kind, error, _traceback, tb_offset=None):
@@ -54,7 +25,8 @@ def _prepare() -> None:
     plots.describe_figures()
     shell = get_ipython()
     if shell is not None:
-        shell.set_custom_exc(MISTAKES, _sentence)
+        # A sentence says more than the places in our source that it came through.
+        shell.set_custom_exc((MnistlabError, KeyboardInterrupt), _sentence)
 
 
 _prepare()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mnistlab import store
+from mnistlab import MnistlabError, store
 from mnistlab.data import Dataset
 from mnistlab.environment import differences, identity, nvidia_smi
 from mnistlab.models.sizes import macs
@@ -32,32 +32,26 @@ from mnistlab.runs import Run, RunSpec
 from mnistlab.train import Arrays, read_history
 
 
-class ScheduleError(ValueError):
+class ScheduleError(MnistlabError, ValueError):
     """Training cannot be scheduled: no scheduler, or no worker of the same code."""
 
 
-class SchedulerGone(ConnectionError):
+class SchedulerGone(MnistlabError, ConnectionError):
     """The scheduler ended while it was used; the same call goes on."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One thing that happened: a run started, finished an epoch, ended or failed."""
+    """One thing that happened: a run started, finished an epoch, ended or failed.
+
+    A failure has a message, a run that was trained to its end is there as `run`.
+    """
 
     kind: str  # "started", "epoch", "trained", "failed"
     spec: RunSpec
     history: list[dict[str, Any]] = field(default_factory=list)
     message: str = ""
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended: `trained` with its run, or `failed` with a message."""
-
-    spec: RunSpec
-    status: str
     run: Run | None = None
-    message: str = ""
 
 
 def cost(spec: RunSpec) -> int:
@@ -242,7 +236,7 @@ def train_runs(
     scheduler: str | None = None,
     fresh: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> list[Result]:
+) -> list[Progress]:
     """Train runs in their order, each from its checkpoint if it has one.
 
     Args:
@@ -256,7 +250,7 @@ def train_runs(
         report: called with every step of progress.
 
     Returns:
-        One result for each specification, in the same order.
+        How each specification ended, in the same order.
 
     Raises:
         KeyboardInterrupt: finished epochs are stored; the same call goes on from them.
@@ -266,7 +260,7 @@ def train_runs(
     """
     if not specs:
         return []
-    results: dict[RunSpec, Result] = {}
+    results: dict[RunSpec, Progress] = {}
     devices: list[str] = []
     if scheduler:
         cluster = _cluster(scheduler)
@@ -291,7 +285,7 @@ def _train(
     out: Path,
     fresh: bool,
     report: Callable[[Progress], None],
-    results: dict[RunSpec, Result],
+    results: dict[RunSpec, Progress],
 ) -> None:
     """One run per worker at a time, until each of `specs` has its entry in `results`.
 
@@ -335,8 +329,8 @@ def _train(
         return future
 
     def fail(spec: RunSpec, message: str) -> None:
-        results[spec] = Result(spec, "failed", message=message)
-        report(Progress("failed", spec, message=message))
+        results[spec] = Progress("failed", spec, message=message)
+        report(results[spec])
 
     def go_back(spec: RunSpec, worker: str, error: Exception) -> None:
         """Try an epoch again that was lost, but not the run's own failures."""
@@ -369,16 +363,17 @@ def _train(
                 del running[next_one]
                 next_one.cancel()
             return go_back(spec, worker, error)
+        run = None
         if result.outcome is None:
             states[spec] = result.state
             store.write_checkpoint(out, spec, result.state)
-            report(Progress("epoch", spec, result.history))
         else:
             states.pop(spec, None)
             run = store.write_run(out, spec, result, environment)
-            results[spec] = Result(spec, "trained", run)
-            report(Progress("epoch", spec, result.history))
-            report(Progress("trained", spec, result.history))
+        report(Progress("epoch", spec, result.history))
+        if run is not None:
+            results[spec] = Progress("trained", spec, result.history, run=run)
+            report(results[spec])
 
     def begin(spec: RunSpec, worker: str) -> None:
         again = spec in states or deaths[spec]

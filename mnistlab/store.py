@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mnistlab import reported, train
+from mnistlab import MnistlabError, reported, train
 from mnistlab.environment import PACKAGE
 from mnistlab.record import SCHEMA, make_record
 from mnistlab.runs import Run, RunSpec, experiment_from, key_parts, run_key
@@ -27,7 +27,7 @@ from mnistlab.runs import Run, RunSpec, experiment_from, key_parts, run_key
 EVIDENCE = PACKAGE.parent / "results"
 
 
-class StoreError(OSError):
+class StoreError(MnistlabError, OSError):
     """A file cannot be written: the disk is full or read-only, for instance."""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mnistlab import data, models, store
+from mnistlab import MnistlabError, data, models, store
 from mnistlab.comparison import Gathered
 from mnistlab.environment import BACKEND_PACKAGES, package_versions
 from mnistlab.models.experiment import Experiment
@@ -19,10 +19,8 @@ from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
-IMAGE_DATA_FORMATS = ("channels_last", "channels_first")
 
-
-class StudyError(ValueError):
+class StudyError(MnistlabError, ValueError):
     """A parameter is wrong, or runs are missing: says which, and what to do."""
 
 
@@ -124,11 +122,6 @@ def specify(
             f"KERAS_BACKEND={backend}: {', '.join(missing)} is not installed; "
             f"pip install {missing[0]}, or unset KERAS_BACKEND"
         )
-    image_data_format = choose(
-        "MNISTLAB_IMAGE_DATA_FORMAT",
-        os.environ.get("MNISTLAB_IMAGE_DATA_FORMAT", IMAGE_DATA_FORMATS[0]),
-        IMAGE_DATA_FORMATS,
-    )
     specs = []
     for experiment in experiments:
         task = Task(
@@ -138,7 +131,7 @@ def specify(
             protocol=protocol,
             train_size=train_size or min(sizes.train_size or available, available),
             test_size=min(sizes.test_size or len(dataset.x_test), len(dataset.x_test)),
-            image_data_format=image_data_format,
+            image_data_format="channels_last",
         )
         first = RunSpec(task, dataset.name, dataset.fingerprint, profile, backend)
         wanted = _usual_seeds(first) if seeds is None else seeds

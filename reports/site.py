@@ -321,8 +321,6 @@ def command(run: Run) -> str:
     if record["train_size"] != min(profile.train_size or usual, usual):
         parts.append(f"-p train_size={record['train_size']}")
     text = " ".join(parts)
-    if record["image_data_format"] != "channels_last":
-        text = f"MNISTLAB_IMAGE_DATA_FORMAT={record['image_data_format']} {text}"
     backend = record["backend"]
     return text if backend == "tensorflow" else f"KERAS_BACKEND={backend} {text}"
 

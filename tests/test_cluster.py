@@ -163,7 +163,7 @@ def test_a_run_that_kills_its_worker_twice_has_failed_and_the_others_go_on(
     results = schedule.train_runs(specs, digits, tmp_path, scheduler=two_workers)
     thread.join(10)
     assert len(killed) == 2
-    assert [result.status for result in results] == ["failed", "trained"]
+    assert [result.kind for result in results] == ["failed", "trained"]
     assert "its worker process died twice" in results[0].message
 
 
@@ -194,7 +194,7 @@ def test_a_worker_of_other_code_is_refused_by_name_and_reason(digits, tmp_path):
                 [spec], digits, tmp_path / "out", scheduler=address
             )
         told = {str(w.message).split()[1]: str(w.message) for w in caught}
-    assert result.status == "trained"
+    assert result.kind == "trained"
     assert set(told) == {"edited", "without"}
     assert "other code in mnistlab/train.py" in told["edited"]
     assert "it has no such mnistlab" in told["without"]

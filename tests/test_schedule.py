@@ -64,7 +64,7 @@ def test_a_worker_trains_the_same_bits_as_this_process(by_one_worker, keras, arr
 
 def test_a_run_that_fails_is_named_and_the_others_are_trained(by_one_worker):
     out, specs, results, _ = by_one_worker
-    assert [result.status for result in results] == ["trained"] * 3 + ["failed"]
+    assert [result.kind for result in results] == ["trained"] * 3 + ["failed"]
     assert "explodes, seed 0: the loss of epoch 1" in results[3].message
     assert len(store.stored_runs(out)) == 3
 
@@ -110,7 +110,7 @@ def test_workers_that_were_suspended_go_on_and_are_not_replaced(digits, tmp_path
     with dask.config.set({"distributed.scheduler.worker-ttl": "1s"}):
         spec = make_spec(digits, epochs=20)
         (result,) = schedule.train_runs([spec], digits, tmp_path, report=report)
-    assert result.status == "trained"
+    assert result.kind == "trained"
     assert len(workers) == 2
     assert workers[0] == workers[1] != set()
 

@@ -7,10 +7,10 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import ROOT
+from scipy.stats import binomtest
 
 from mnistlab import data
 from mnistlab.models import build
-from mnistlab.stats import difference_interval, mcnemar
 from mnistlab.store import evidence
 from mnistlab.train import normalized
 from reports import touch
@@ -152,15 +152,23 @@ def test_a_duel_counts_as_numpy_does(page, tmp_path):
     page.goto((site / "duel.html").as_uri() + chosen)
     labels = data.load().y_test
     a, b = (run.predictions()[0] == labels for run in (one, two))
-    test = mcnemar(a, b)
-    low, high = difference_interval(a.sum(), len(a), b.sum(), len(b))
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    # Newcombe's method 10, of two Wilson intervals.
+    shares = np.array([a.mean(), b.mean()])
+    ends = np.array([
+        binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+        for right in (a, b)
+    ])  # fmt: skip
+    below, above = (shares - ends[:, 0]), (ends[:, 1] - shares)
+    low = shares[0] - shares[1] - np.hypot(below[0], above[1])
+    high = shares[0] - shares[1] + np.hypot(above[0], below[1])
     cells = page.locator("#table td").all_inner_texts()[1:]
     both, neither = int((a & b).sum()), int((~a & ~b).sum())
-    assert [int(c) for c in cells] == [both, test.only_a, test.only_b, neither]
-    p = test.p_value
+    assert [int(c) for c in cells] == [both, only_a, only_b, neither]
+    p = binomtest(only_a, only_a + only_b).pvalue  # McNemar's exact test
     assert (f"p = {p:.4f}" if p >= 0.0001 else "e-") in page.inner_text("#test")
     assert f"{100 * low:+.2f} to {100 * high:+.2f}" in page.inner_text("#said")
-    assert page.locator("#only-a li").count() == test.only_a
+    assert page.locator("#only-a li").count() == only_a
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert (site / "duel.html").stat().st_size < 2_000_000
     assert page.complaints == []

@@ -13,17 +13,6 @@ from mnistlab.claims.rules import FAIR_PAIRS, RULES
 from mnistlab.judging import CONTRADICTED, NOT_TESTED, SUPPORTED, UNDECIDED, Verdict
 from mnistlab.runs import Run
 
-__all__ = [
-    "FAIR_PAIRS",
-    "RULES",
-    "VARIANTS",
-    "VERDICTS",
-    "headline",
-    "inputs_of_b",
-    "judge",
-    "judge_all",
-]
-
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED)
 
 

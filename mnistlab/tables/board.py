@@ -14,7 +14,7 @@ from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
 from mnistlab.store import awaits_runs
-from mnistlab.tables.architectures import dropout_rates, regularization
+from mnistlab.tables.architectures import distinct, regularization, settings
 from mnistlab.tables.base import (
     Table,
     amount,
@@ -118,8 +118,8 @@ def pairs() -> Table:
         one, two = known[plain], known[other]
         row = {"pair": f"{plain} and {other}"}
         for what, described in (
-            ("dropouts", lambda e: len(dropout_rates(e))),
-            ("batch normalisations", _batchnorms),
+            ("dropouts", lambda e: len(settings(e, "Dropout"))),
+            ("batch normalisations", lambda e: len(settings(e, "BatchNormalization"))),
             ("penalty", regularization),
             ("start values", _initializers),
         ):
@@ -132,10 +132,6 @@ def pairs() -> Table:
     )
 
 
-def _batchnorms(experiment: Experiment) -> int:
-    return sum(layer.kind == "BatchNormalization" for layer in experiment.layers)
-
-
 def _initializers(experiment: Experiment) -> str:
     found = (layer.settings.get("kernel_initializer") for layer in experiment.layers)
-    return ", ".join(dict.fromkeys(name for name in found if name))
+    return distinct(name for name in found if name)

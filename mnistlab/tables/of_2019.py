@@ -5,6 +5,7 @@ the code, as 2019's did.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,12 @@ from mnistlab.judging import (
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
 from mnistlab.tables.architectures import (
-    convolutions,
+    crossed,
     distinct,
     dropout_rates,
     filters,
-    has_batchnorm,
     regularization,
+    settings,
 )
 from mnistlab.tables.base import (
     Table,
@@ -39,142 +40,105 @@ from mnistlab.tables.base import (
 )
 
 
-def _of_letter(letter: str, runs: Sequence[Run]) -> list[Run]:
-    """The runs of the models of one 2019 notebook."""
-    finals = reported.finals()
-    return [r for r in runs if r.name in finals and finals[r.name].letter == letter]
-
-
-def _row_name(run: Run) -> str:
-    """A run's name as 2019 would have it, and its seed unless that is 0."""
-    return run.name if run.seed == 0 else f"{run.name}, seed {run.seed}"
-
-
-def table_a(runs: Sequence[Run]) -> PrettyTable:
-    """2019's table of A, computed: PrettyTable."""
-    table = PrettyTable()
-    table.field_names = [
-        "model", "kernels", "pooling", "dropout", "batch normalisation", "optimizer",
-        "training accuracy", "test accuracy",
-    ]  # fmt: skip
-    for run in _of_letter("A", runs):
-        experiment = run.experiment
-        pools = [x.settings for x in experiment.layers if x.kind == "MaxPooling2D"]
-        table.add_row(
-            [
-                _row_name(run),
-                filters(experiment),
-                distinct(f"{p['pool_size'][0]}x{p['pool_size'][1]}" for p in pools),
-                distinct(dropout_rates(experiment)),
-                "yes" if has_batchnorm(experiment) else "no",
-                experiment.recipe.optimizer.kind,
-                f"{run.history[-1]['accuracy']:.4f}",
-                f"{run.record['test']['accuracy']:.4f}",
-            ]
-        )
-    return table
-
-
-def table_b(runs: Sequence[Run]) -> pd.DataFrame:
-    """2019's table of B, computed: a row a run, its model the index."""
-    rows = {}
-    for run in _of_letter("B", runs):
-        experiment = run.experiment
-        convs = convolutions(experiment)
-        rows[_row_name(run)] = {
+def _cells(letter: str, run: Run) -> dict[str, Any]:
+    """A run's row of a 2019 notebook's table, by 2019's column."""
+    experiment, test, last = run.experiment, run.record["test"], run.history[-1]
+    convs, dropouts = settings(experiment, "Conv2D"), dropout_rates(experiment)
+    has_batchnorm = bool(settings(experiment, "BatchNormalization"))
+    if letter == "A":
+        pools = settings(experiment, "MaxPooling2D")
+        return {
+            "kernels": filters(experiment),
+            "pooling": distinct(crossed(pool["pool_size"]) for pool in pools),
+            "dropout": dropouts,
+            "batch normalisation": "yes" if has_batchnorm else "no",
+            "optimizer": experiment.recipe.optimizer.kind,
+            "training accuracy": f"{last['accuracy']:.4f}",
+            "test accuracy": f"{test['accuracy']:.4f}",
+        }
+    if letter == "B":
+        return {
             "#ConvNets": len(convs),
             "#Kernels/Filters": filters(experiment),
             "Padding": distinct(conv["padding"] for conv in convs),
-            "Stride": distinct("x".join(map(str, c["strides"])) for c in convs),
-            "Dropout": bool(dropout_rates(experiment)),
-            "BatchNormalization": has_batchnorm(experiment),
+            "Stride": distinct(crossed(conv["strides"]) for conv in convs),
+            "Dropout": dropouts != "-",
+            "BatchNormalization": has_batchnorm,
             "Regularization": regularization(experiment),
-            "TRAIN_LOSS": round(run.history[-1]["loss"], 5),
-            "TEST_LOSS": round(run.record["test"]["loss"], 5),
-            "TRAIN_ACC": round(run.history[-1]["accuracy"], 5),
-            "TEST_ACC": round(run.record["test"]["accuracy"], 5),
+            "TRAIN_LOSS": round(last["loss"], 5),
+            "TEST_LOSS": round(test["loss"], 5),
+            "TRAIN_ACC": round(last["accuracy"], 5),
+            "TEST_ACC": round(test["accuracy"], 5),
         }
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    return frame.rename_axis("model")
-
-
-def table_c(runs: Sequence[Run]) -> pd.DataFrame:
-    """2019's table of C, computed: a row a run, its model the index."""
-    rows = {}
-    for run in _of_letter("C", runs):
-        experiment = run.experiment
-        rows[_row_name(run)] = {
+    if letter == "C":
+        return {
             "filters per layer": filters(experiment),
-            "conv layers": len(convolutions(experiment)),
-            "test accuracy": round(run.record["test"]["accuracy"], 4),
-            "test score": round(run.record["test"]["loss"], 6),
-            "dropout": distinct(dropout_rates(experiment)),
-            "batch normalisation": has_batchnorm(experiment),
+            "conv layers": len(convs),
+            "test accuracy": round(test["accuracy"], 4),
+            "test score": round(test["loss"], 6),
+            "dropout": dropouts,
+            "batch normalisation": has_batchnorm,
         }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    return {
+        "training accuracy": f"{last['accuracy']:.4f}",
+        "test accuracy": f"{test['accuracy']:.4f}",
+        "time taken": str(timedelta(seconds=round(run.record["seconds"]))),
+    }
 
 
-def table_d(runs: Sequence[Run]) -> PrettyTable:
-    """2019's table of D, computed: PrettyTable. Time is that of training alone."""
-    table = PrettyTable()
-    table.field_names = ["model", "training accuracy", "test accuracy", "time taken"]
-    for run in _of_letter("D", runs):
-        minutes, seconds = divmod(round(run.record["seconds"]), 60)
-        hours, minutes = divmod(minutes, 60)
-        table.add_row(
-            [
-                _row_name(run),
-                f"{run.history[-1]['accuracy']:.4f}",
-                f"{run.record['test']['accuracy']:.4f}",
-                f"{hours}:{minutes:02}:{seconds:02}",
-            ]
-        )
+def table_2019(letter: str, runs: Sequence[Run]) -> PrettyTable | pd.DataFrame | None:
+    """2019's table of A, B, C or D, filled from the runs of its models; None of none.
+
+    A row is a run. A's and D's is a PrettyTable, B's and C's a DataFrame whose index is
+    the model. Time is that of training alone.
+    """
+    finals = reported.finals()
+    own = {
+        run.name if run.seed == 0 else f"{run.name}, seed {run.seed}": run
+        for run in runs
+        if run.name in finals and finals[run.name].letter == letter
+    }
+    if not own:
+        return None
+    rows = {name: _cells(letter, run) for name, run in own.items()}
+    if letter in "BC":
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    table = PrettyTable(["model", *next(iter(rows.values()))])
+    table.add_rows([[name, *row.values()] for name, row in rows.items()])
     return table
 
 
 def as_2019(runs: Sequence[Run]) -> HTML:
     """2019's own tables, filled from these runs: those of them that have a row."""
-    parts = []
-    for letter, table in (
-        ("A", table_a),
-        ("B", table_b),
-        ("C", table_c),
-        ("D", table_d),
-    ):
-        if _of_letter(letter, runs):
-            parts.append(f"<p><strong>Table of {letter}</strong></p>")
-            with pd.option_context("display.max_colwidth", None):
-                parts.append(table(runs)._repr_html_())
     if not runs:
         return HTML("<p>There are no runs to show here.</p>")
+    made = {letter: table_2019(letter, runs) for letter in "ABCD"}
+    with pd.option_context("display.max_colwidth", None):
+        parts = [
+            f"<p><strong>Table of {letter}</strong></p>{table._repr_html_()}"
+            for letter, table in made.items()
+            if table is not None
+        ]
     return HTML("".join(parts) or "<p>2019 made no table of these models.</p>")
 
 
 def reported_2019(experiments: Sequence[Experiment]) -> Table:
     """What 2019 printed for these experiments, without anything of today."""
-    finals = [reported.finals()[e.name] for e in experiments if _is_of_2019(e)]
+    finals = reported.finals()
     rows = [
         {
             "model": final.name,
-            "training accuracy (%)": _maybe_percent(final.train_accuracy),
+            "training accuracy (%)": "not printed"
+            if final.train_accuracy is None
+            else percent(final.train_accuracy),
             "test accuracy (%)": percent(final.test_accuracy),
             "test loss": f"{final.test_loss:.4f}",
-            "time": final.time,
+            "time": final.time or None,
         }
-        for final in finals
+        for final in (finals[e.name] for e in experiments if e.name in finals)
     ]
-    frame = pd.DataFrame(rows)
-    if not any(row["time"] for row in rows):
-        frame = frame.drop(columns="time", errors="ignore")
+    frame = pd.DataFrame(rows).dropna(axis="columns", how="all")  # E printed no times
     return Table(frame, "2019: one run each, validated on the test set.")
-
-
-def _is_of_2019(experiment: Experiment) -> bool:
-    return experiment.name in reported.finals()
-
-
-def _maybe_percent(value: float | None) -> str:
-    return "not printed" if value is None else percent(value)
 
 
 def row_beside_2019(name: str, runs: Sequence[Run]) -> dict[str, Any]:
@@ -211,25 +175,8 @@ def beside_2019(
         row_beside_2019(experiment.name, known)
         | {"seeds": record_links(list(found.get(experiment.name, {}).values()))}
         for experiment in experiments
-        if _is_of_2019(experiment)
+        if experiment.name in reported.finals()
     ]
-    return Table(pd.DataFrame(rows), _why_not(runs) + versions_note(known))
-
-
-def ratio(found: Reproduction) -> str:
-    """The mean ratio of losses, and where one more run's would be with 95 %.
-
-    >>> from mnistlab.stats import Interval
-    >>> ratio(Reproduction("", (1.0, 1.21), 1.0, Interval(0.9, 1.3)))
-    '1.10 (0.90 to 1.30)'
-    """
-    if found.interval is None:
-        return ""
-    mean = np.exp(np.mean(np.log(found.values)))
-    return f"{mean:.2f} ({found.interval.low:.2f} to {found.interval.high:.2f})"
-
-
-def _why_not(runs: Sequence[Run]) -> str:
     text = (
         "Test accuracy after the last epoch: 2019's is of one run, ours the mean where "
         "there are several seeds (each number is a link to its record). It is "
@@ -244,4 +191,17 @@ def _why_not(runs: Sequence[Run]) -> str:
             " This build's own runs are not among them: only the whole recipe on all "
             "of MNIST under the protocol replicate compares (--profile full)."
         )
-    return text
+    return Table(pd.DataFrame(rows), text + versions_note(known))
+
+
+def ratio(found: Reproduction) -> str:
+    """The mean ratio of losses, and where one more run's would be with 95 %.
+
+    >>> from mnistlab.stats import Interval
+    >>> ratio(Reproduction("", (1.0, 1.21), 1.0, Interval(0.9, 1.3)))
+    '1.10 (0.90 to 1.30)'
+    """
+    if found.interval is None:
+        return ""
+    mean = np.exp(np.mean(np.log(found.values)))
+    return f"{mean:.2f} ({found.interval.low:.2f} to {found.interval.high:.2f})"
