@@ -59,7 +59,7 @@ def write_draw(
                 said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
                 said["binary"] = experiment.recipe.normalization.axis == 3
             models.append(said)
-    facts = _facts(runs, dataset.y_test) if runs else None
+    facts = _facts(runs, dataset.y_test)
     _write(site, "draw", names, key, "Draw a digit", models=models, facts=facts, data={
         "models": [m for m in models if not m["reason"]],
         "digits": _digits(runs, dataset),
@@ -68,20 +68,25 @@ def write_draw(
         path.unlink(missing_ok=True)
 
 
-def _facts(runs: Sequence[Run], labels: np.ndarray) -> dict[str, float]:
+def _facts(runs: Sequence[Run], labels: np.ndarray) -> dict[str, float] | None:
     """What the page says in numbers, in percent: of the first run of each model."""
     firsts = list({run.name: run for run in reversed(runs)}.values())
+    if len(firsts) < 2:
+        return None
     answers = [run.predictions() for run in firsts]
     said, sure = (np.array(part) for part in zip(*answers, strict=True))
     alike, right = (said == said[0]).all(axis=0), said == labels
     shares = {
-        "alike": alike.mean(),
-        "alike_right": right[0, alike].mean(),
-        "apart_right": right[:, ~alike].mean(),
-        "sure": right[sure >= 0.99].mean(),
-        "unsure": right[sure < 0.6].mean(),
+        "alike": alike,
+        "alike_right": right[0, alike],
+        "apart_right": right[:, ~alike],
+        "sure": right[sure >= 0.99],
+        "unsure": right[sure < 0.6],
     }
-    return {"models": len(firsts)} | {k: 100 * float(v) for k, v in shares.items()}
+    if not all(share.size for share in shares.values()):
+        return None
+    percent = {name: 100 * float(share.mean()) for name, share in shares.items()}
+    return percent | {"models": len(firsts)}
 
 
 def weights_script(run: Run) -> tuple[str, int]:
@@ -211,7 +216,7 @@ def write_duel(
 
 
 def _label(run: Run) -> str:
-    """Model and seed, and of a run that is not its recipe in full how it was trained."""
+    """Model and seed, and how it was trained if not by its whole recipe."""
     if run.is_whole:
         return f"{run.name}, seed {run.seed}"
     trained = f"{run.record['train_size']:,} images, {run.record['epochs']} epochs"
