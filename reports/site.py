@@ -155,10 +155,24 @@ def _contents(text: str) -> str:
 
 def _finished(text: str, root: str = "") -> str:
     """Turn links to records to their copies; let wide tables and long lines scroll."""
-    text = RECORD_LINK.sub(rf'href="{root}runs/\1/\2.json"', text)
     text = text.replace("<pre>", '<pre tabindex="0">')  # to scroll without a mouse
     scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
-    return TABLE.sub(lambda match: f"{scroll}{match[0]}</div>", text)
+    text = TABLE.sub(
+        lambda match: f"{scroll}{match[0]}</div>{_duel(match[0], root)}", text
+    )
+    return RECORD_LINK.sub(rf'href="{root}runs/\1/\2.json"', text)
+
+
+def _duel(table: str, root: str) -> str:
+    """Below a table of several models' runs, a link to the duel of the first two."""
+    firsts: dict[str, str] = {}
+    for model, key in RECORD_LINK.findall(table):
+        firsts.setdefault(model, f"{model}/{key}")
+    if len(firsts) < 2:
+        return ""
+    (one, a), (two, b) = list(firsts.items())[:2]
+    said = f"{one} and {two} side by side, or any other two runs"
+    return f'<p class="caption"><a href="{root}duel.html#{a},{b}">{said}</a></p>'
 
 
 def copy_records(runs: Sequence[Run], site: Path) -> None:

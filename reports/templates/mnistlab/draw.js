@@ -11,17 +11,20 @@
   const source = `(${mnistlabWorker})(self, (${mnistlabNetwork})());`;
   const worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
   const find = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
-  const [board, majority, hint, inside] = ["board", "majority", "hint", "inside"].map(find);
+  const [board, majority, hint, trouble, inside] = ["board", "majority", "hint", "trouble", "inside"].map(find);
   const pen = board.getContext("2d");
+  pen.imageSmoothingEnabled = false;
   /** @type {number[][][]} */
   let strokes = [];
+  /** @type {HTMLCanvasElement | null} */
+  let loaded = null; // a test image, in place of strokes
   /** @type {Uint8Array | null} */
   let picture = null;
   let id = 0;
   let opened = "";
   /** @type {Map<string, Float32Array>} */
   let answers = new Map();
-  let asked = 0; // models whose script was asked for
+  let loading = false;
 
   /** Grey values 0 to 1 on a canvas. @param {HTMLCanvasElement} canvas @param {ArrayLike<number>} values
    * @param {(v: number) => number[]} [colour] */
@@ -43,22 +46,35 @@
 
   // Networks -------------------------------------------------------------------------
   const waiting = [...models].sort((a, b) => a.size - b.size);
+  /** A network that cannot answer does not count, and its row says why. @param {string} name @param {string} why */
+  function drop(name, why) {
+    const at = models.findIndex((model) => model.name === name);
+    if (at < 0) return;
+    models.splice(at, 1);
+    answers.delete(name);
+    const row = /** @type {Element} */ (document.querySelector(`tr[data-model="${name}"]`));
+    fill(row, null);
+    /** @type {Element} */ (row.querySelector(".sure")).textContent = why;
+    trouble.textContent = `${name} does not answer (${why}): reload the page, or make the site anew with run_all.py.`;
+    if (answers.size) count();
+  }
+
   /** Load the next network: the small ones at once, the large ones when one has drawn. */
   function loadNext() {
-    if (waiting.length && (waiting[0].small || picture)) {
+    loading = waiting.length > 0 && (waiting[0].small || picture !== null);
+    if (loading) {
+      const [{ name }] = waiting;
       const script = document.createElement("script");
-      script.src = `weights/${waiting[0].name}.js`;
-      script.onerror = () => { // it does not count, so that the others can be counted
-        const name = waiting[0].name;
-        waiting.shift();
-        models.splice(models.findIndex((model) => model.name === name), 1);
-        const said = document.querySelector(`tr[data-model="${name}"] .sure`);
-        if (said) said.textContent = `weights/${name}.js cannot be read`;
+      script.src = `weights/${name}.js`;
+      script.onload = script.onerror = () => {
+        if (waiting[0]?.name === name) {
+          waiting.shift();
+          drop(name, `weights/${name}.js cannot be read`);
+        }
         loadNext();
       };
-      asked += 1;
       document.head.append(script);
-    } else asked = 0;
+    }
     const left = waiting.reduce((sum, { size }) => sum + size, 0);
     find("loading").textContent = !waiting.length ? "All networks that have weights are loaded."
       : `${models.length - waiting.length} of ${models.length} networks are loaded; the others (${(left * 1.34 / 1e6).toFixed(1)} MB) follow when something is drawn.`;
@@ -66,15 +82,14 @@
   /** A script in weights/ calls it. @param {Model} model */
   function mnistlabLoaded(model) {
     waiting.shift();
-    worker.postMessage({ model, id, picture: opened ? null : picture });
-    setTimeout(loadNext);
+    worker.postMessage({ model, id, picture });
   }
   Object.assign(window, { mnistlabLoaded });
 
   // Pictures -------------------------------------------------------------------------
   function ask() {
     if (picture) worker.postMessage({ id, picture });
-    if (picture && !asked) loadNext();
+    if (picture && !loading) loadNext();
   }
 
   let timer = 0;
@@ -87,6 +102,7 @@
     paint(find("binary"), Array.from(picture || new Uint8Array(784), (v) => (v ? 1 : 0)));
     inside.hidden = true;
     opened = "";
+    majority.ariaBusy = String(picture !== null);
     if (!picture) {
       document.querySelectorAll("#answers tr[data-model]").forEach((row) => fill(row, null));
       worker.postMessage({ id });
@@ -103,6 +119,7 @@
 
   function redraw() {
     pen.clearRect(0, 0, 280, 280);
+    if (loaded) pen.drawImage(loaded, 0, 0, 280, 280);
     pen.lineWidth = 22;
     pen.lineCap = pen.lineJoin = "round";
     pen.strokeStyle = "#fff";
@@ -115,6 +132,7 @@
   }
 
   function drawn() {
+    loaded = null;
     redraw();
     show(network.picture(strokes));
   }
@@ -187,6 +205,7 @@
     const order = [...votes.keys()].filter((d) => votes[d]).sort((a, b) => votes[b] - votes[a]);
     const others = order.slice(1).map((d) => `${votes[d]} ${votes[d] > 1 ? "say" : "says"} ${d}`);
     const tie = order.length > 1 && votes[order[0]] === votes[order[1]];
+    majority.ariaBusy = "false";
     majority.textContent = `${tie ? "No majority: " : ""}${votes[order[0]]} of ${answers.size} networks say ${order[0]}${others.length ? `; ${others.join(", ")}` : ""}.`;
     document.querySelectorAll("#answers tr[data-model]").forEach((row) => {
       const digit = row.querySelector(".digit")?.textContent;
@@ -196,19 +215,26 @@
 
   /** @param {{data: any}} event */
   worker.onmessage = ({ data }) => {
+    if (data.failed) drop(data.name, data.failed);
     if (data.id !== id) return;
-    if (data.layers) showInside(data);
-    else if (data.drops) showOcclusion(data);
-    else {
+    if (data.layers || data.drops) {
+      if (data.name !== opened) return; // another was opened since
+      if (data.layers) showInside(data);
+      else showOcclusion(data);
+    } else {
       answers.set(data.name, data.probabilities);
       fill(/** @type {Element} */ (document.querySelector(`tr[data-model="${data.name}"]`)), data.probabilities);
       if (answers.size >= models.length - waiting.length) count();
     }
   };
 
+  worker.onerror = ({ message }) => {
+    trouble.textContent = `The networks cannot answer (${message || "this browser starts no worker from a file"}): reload the page, or try another browser.`;
+  };
+
   // One network ----------------------------------------------------------------------
-  /** @param {{name: string, layers: any[], probabilities: Float32Array}} data */
-  function showInside({ name, layers, probabilities }) {
+  /** @param {{layers: any[], probabilities: Float32Array}} data */
+  function showInside({ layers, probabilities }) {
     const said = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, 3)
       .map((d) => `${d} with ${(100 * probabilities[d]).toFixed(1)} %`);
     find("inside-said").textContent = `Its three likeliest answers: ${said.join(", ")}. ${layers.length ? "Of each layer its strongest maps (most activation in all), each on its own scale; black is the least." : "It has no maps: every unit sees the whole picture."}`;
@@ -227,7 +253,7 @@
     }));
   }
 
-  /** @param {{digit: number, step: number, drops: Float32Array}} data */
+  /** @param {{digit: number, drops: Float32Array}} data */
   function showOcclusion({ digit, drops }) {
     const most = Math.max(...drops);
     const title = document.createElement("h3");
@@ -247,15 +273,15 @@
 
   document.querySelectorAll("#answers .open").forEach((button) => button.addEventListener("click", () => {
     if (!picture) { hint.textContent = "Draw something first, or load a test image."; return; }
-    opened = /** @type {HTMLElement} */ (button.closest("tr")).dataset.model || "";
-    if (!answers.has(opened)) { hint.textContent = `${opened} is still loading or answering.`; opened = ""; return; }
+    const name = /** @type {HTMLElement} */ (button.closest("tr")).dataset.model || "";
+    if (!answers.has(name)) { hint.textContent = `${name} has not answered yet.`; return; }
+    opened = name;
     inside.hidden = false;
     find("inside-title").textContent = `Inside ${opened}`;
     find("inside-said").textContent = "Looking …";
     find("inside-maps").replaceChildren();
     find("inside-title").focus();
     worker.postMessage({ id, picture, opened });
-    opened = "";
   }));
 
   // Test images ----------------------------------------------------------------------
@@ -270,9 +296,9 @@
     button.append(canvas);
     button.addEventListener("click", () => {
       strokes = [];
+      down = false;
+      loaded = canvas;
       redraw();
-      pen.imageSmoothingEnabled = false;
-      pen.drawImage(canvas, 0, 0, 280, 280);
       show(bytes);
     });
     return button;
