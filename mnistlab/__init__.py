@@ -6,7 +6,7 @@ Importing the package imports no backend. It only says which one Keras is to use
 
 import os
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
