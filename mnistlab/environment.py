@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -22,6 +23,15 @@ BACKEND_PACKAGES = {
     "jax": ("jax", "jaxlib"),
     "torch": ("torch",),
 }
+# Variables of these names may decide numbers: a worker drops those that its backend
+# reads when it is imported, and records those that were read before or say where to
+# train.
+DROPPED = ("DNNL_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_")
+KEPT = ("TF_CPP_", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_")
+RECORDED = (
+    "CUBLAS_", "CUDA_VISIBLE_DEVICES", "GLIBC_TUNABLES", "JAX_", "NPY_",
+    "NVIDIA_TF32_OVERRIDE", "XLA_",
+)  # fmt: skip
 
 
 @cache
@@ -120,10 +130,22 @@ def environment() -> dict[str, Any]:
             map(_cpuinfo, ("cpu family", "model", "stepping"))
         ).strip()
         or platform.processor(),
-        "gpus": _gpus(),
+        "gpus": nvidia_smi("name"),  # used or not
         "cores": os.cpu_count(),
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(RECORDED)
+        },
         "packages": {k: v for k, v in versions.items() if v != "not installed"},
     }
+
+
+def drop_variables() -> None:
+    """Take out of this process's environment what would change its numbers."""
+    for name in list(os.environ):
+        if name.startswith(DROPPED) and not name.startswith(KEPT):
+            del os.environ[name]
 
 
 def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -151,18 +173,16 @@ def _cpuinfo(name: str) -> str:
 
 
 @cache
-def _gpus() -> list[str]:
-    """The names of the GPUs that CUDA's driver knows, used or not."""
-    return nvidia_smi("name")
-
-
 def nvidia_smi(what: str) -> list[str]:
-    """A line for each GPU; none where there is no driver, or it does not answer."""
+    """A line for each GPU; none without a driver, or, warned of, without an answer."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
     try:  # it hangs for ever where a driver is broken
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        listed = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
         return []
     return listed.stdout.splitlines() if listed.returncode == 0 else []

@@ -1,9 +1,11 @@
 """Read digits from IDX and npz files, and refuse what is damaged or something else."""
 
+import difflib
 import gzip
 import struct
 import zipfile
 import zlib
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,9 @@ IDX_FILES = {
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",  # noqa: E501
 }
 
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+GZIP = b"\x1f\x8b"
+
 
 class DataError(MnistlabError, ValueError):
     """The data cannot be used: says what was expected, what came, what to do."""
@@ -33,9 +38,11 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         DataError: an empty, truncated or damaged file, or another format.
     """
     raw = path.read_bytes()
-    if path.suffix == ".gz" or raw[:2] == b"\x1f\x8b":
+    if path.suffix == ".gz" or raw[:2] == GZIP:
         try:
             raw = gzip.decompress(raw)
+            if raw[:2] == GZIP:  # browsers do that
+                raw = gzip.decompress(raw)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(
                 f"{path}: expected a gzip file, it is damaged or cut off ({error}); "
@@ -47,7 +54,7 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
             f"{path}: expected a header of {header} bytes with magic number "
             f"0x{magic.hex()} (unsigned bytes, {ndim} dimensions), got "
             f"{f'0x{raw[:header].hex()}' if raw else 'an empty file'}; is it the "
-            "right file?"
+            "right file, and of bytes?"
         )
     shape = struct.unpack(f">{ndim}I", raw[4:header])
     size = int(np.prod(shape, dtype=np.int64))
@@ -73,42 +80,71 @@ def _check(arrays: tuple[np.ndarray, ...], where: str) -> tuple[np.ndarray, ...]
         if labels.shape != (len(images),):
             raise DataError(
                 f"{where}: expected one label for each of {len(images):,} {part} "
-                f"images, got shape {labels.shape}; are training and test files mixed?"
+                f"images, so shape ({len(images)},), got {labels.shape}; are training "
+                "and test files mixed?"
             )
         others = labels[~np.isin(labels, range(10))]
         if others.size:
-            raise DataError(f"{where}: expected {part} labels 0 to 9, got {others[0]}")
+            raise DataError(
+                f"{where}: expected {part} labels 0 to 9, got {others[0]}; the models "
+                "tell ten classes apart"
+            )
     return arrays[0], arrays[1].astype(np.uint8), arrays[2], arrays[3].astype(np.uint8)
 
 
 def _idx_file(folder: Path, name: str) -> Path | None:
-    # Some mirrors write a dot before idx.
-    for variant in (name, name.replace("-idx", ".idx")):
-        for suffix in (".gz", ""):
-            path = folder / f"{variant}{suffix}"
-            if path.is_file():
-                return path
+    """A file of this name in any case, gzipped or not, or in a folder of its name.
+
+    Some mirrors write a dot before idx; Kaggle packs each file into such a folder.
+    """
+    for path in sorted(folder.iterdir(), reverse=True):  # gzipped ones first
+        if path.name.lower().replace(".idx", "-idx") in (name, f"{name}.gz"):
+            file = path if path.is_file() else _idx_file(path, name)
+            if file is not None:
+                return file
     return None
 
 
+def _missing(folder: Path, name: str) -> DataError:
+    """That a folder has no such file, what it has, and what to do."""
+    there = sorted(islice(folder.rglob("*"), 10_000))
+    names = {path.name.lower().removesuffix(".gz"): path for path in there}
+    for own in IDX_FILES:
+        if own in names and names[own].parent == folder:
+            del names[own]
+    found = [repr(str(path.relative_to(folder))) for path in there[:5]]
+    todo = ""
+    for near in difflib.get_close_matches(name, names, n=1, cutoff=0.7):
+        todo = f"if {str(names[near])!r} is that file, rename it or give its folder; "
+    return DataError(
+        f"{folder}: {name} (gzipped or not) is missing, found "
+        f"{', '.join(found) or 'nothing'}; {todo}the folder needs "
+        f"{', '.join(IDX_FILES)}, or mnist.npz alone"
+    )
+
+
 def _read_npz(path: Path) -> tuple[np.ndarray, ...]:
-    names = ("x_train", "y_train", "x_test", "y_test")
+    with open(path, "rb") as raw:
+        if not zipfile.is_zipfile(raw):
+            raise DataError(
+                f"{path}: expected an .npz file of plain arrays, got another format or "
+                "a part of a file; of IDX files give the folder that holds all four"
+            )
     try:
-        # Opened here, because NumPy leaves a file open that is not an archive.
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            missing = [name for name in names if name not in file]
-            if missing:
-                raise DataError(
-                    f"{path}: expected the arrays {', '.join(names)}, got "
-                    f"{', '.join(file.files) or 'none'}"
-                )
-            return tuple(file[name] for name in names)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in ARRAYS if name in file.files}
+            names = ", ".join(file.files) or "none"
+    except (OSError, EOFError, ValueError, RuntimeError, MemoryError,
+            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise DataError(
             f"{path}: expected an .npz file of plain arrays ({error}); fetch it again"
         ) from error
+    if len(found) < len(ARRAYS):
+        raise DataError(
+            f"{path}: expected the arrays {', '.join(ARRAYS)}, got {names}; save them "
+            "under these names"
+        )
+    return tuple(found.values())
 
 
 def read_files(path: Path) -> tuple[np.ndarray, ...]:
@@ -120,17 +156,21 @@ def read_files(path: Path) -> tuple[np.ndarray, ...]:
         DataError: a file is missing, damaged, or not what it should be.
     """
     path = Path(path).expanduser()
-    if path.is_file():
-        return _check(_read_npz(path), str(path))
-    files = {name: _idx_file(path, name) for name in IDX_FILES}
-    found = [file for file in files.values() if file is not None]
-    if not found and (path / "mnist.npz").is_file():
-        return _check(_read_npz(path / "mnist.npz"), str(path / "mnist.npz"))
-    for name, file in files.items():
-        if file is None:
-            raise DataError(
-                f"{path}: {name} (gzipped or not) is missing; expected a folder of "
-                f"{', '.join(IDX_FILES)}, or of mnist.npz alone"
-            )
-    arrays = [read_idx(file, 3 if "images" in file.name else 1) for file in found]
-    return _check(tuple(arrays), str(path))
+    try:
+        if path.is_file():
+            return _check(_read_npz(path), str(path))
+        files = {name: _idx_file(path, name) for name in IDX_FILES}
+        packed = path / "mnist.npz"
+        if not any(files.values()) and packed.is_file():
+            return _check(_read_npz(packed), str(packed))
+        arrays = []
+        for name, file in files.items():
+            if file is None:
+                raise _missing(path, name)
+            arrays.append(read_idx(file, 3 if "images" in name else 1))
+        return _check(tuple(arrays), str(path))
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected files that can be read, got {error}; correct that, or "
+            "copy them elsewhere"
+        ) from error

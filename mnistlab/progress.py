@@ -125,12 +125,15 @@ class Board(JupyterMixin):
     def __rich__(self) -> Group:
         """The runs that are being trained, all notebooks, and what is left."""
         runs = Table(box=None, padding=(0, 2, 0, 0))
-        for title in ("run", "epochs", "", "validation accuracy"):
-            runs.add_column(title, no_wrap=True)
+        # In a narrow terminal the bar gives way, and the last title.
+        runs.add_column("run", no_wrap=True)
+        runs.add_column("epochs", max_width=30)
+        runs.add_column("", no_wrap=True)
+        runs.add_column("validation accuracy", min_width=10)
         for progress in self.running:
             history, epochs = progress.history, progress.spec.task.epochs
             accuracy = f"{100 * history[-1]['val_accuracy']:.2f} %" if history else ""
-            bar = ProgressBar(total=epochs, completed=len(history), width=30)
+            bar = ProgressBar(total=epochs, completed=len(history))
             runs.add_row(progress.spec.title, bar, f"{len(history)}/{epochs}", accuracy)
         failed = [p for p in list(self.last.values()) if p.kind == "failed"]
         reasons = [Text(f"{p.spec.title}: {words(p)}", "red") for p in failed]
@@ -150,7 +153,10 @@ def in_terminal(board: Board) -> Iterator[tuple[Callable, Callable]]:
     line.
     """
     console = Console()
-    live = console.is_terminal
+    # A terminal indeed: rich takes a file for one where FORCE_COLOR is set.
+    live = (
+        console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
+    )
 
     def of_run(progress: Progress) -> None:
         board.run(progress)

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -106,9 +107,13 @@ def gpus() -> list[str]:
     if not names:
         return []
     script = "import keras; print(len(keras.distribution.list_devices('gpu')))"
-    asked = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True
-    )
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+        )
+    except subprocess.TimeoutExpired as error:
+        warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
+        return []
     answer = asked.stdout.split()
     usable = int(answer[-1]) if asked.returncode == 0 and answer else 0
     return names[:usable]
@@ -149,12 +154,29 @@ def _cluster(address: str) -> Iterator[Any]:
 
 
 @contextmanager
+def _hidden_script() -> Iterator[None]:
+    """Let worker processes not import the script that called this.
+
+    They need nothing of it, and it may train without asking whether it is `__main__`.
+    """
+    main: Any = sys.modules["__main__"]
+    kept = {name: getattr(main, name, None) for name in ("__file__", "__spec__")}
+    vars(main).update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
+
+
+@contextmanager
 def _local_cluster(count: int) -> Iterator[Any]:
     """Worker processes of one thread on this machine, and their client."""
     import dask
     from distributed import Client, LocalCluster
 
+    distributed = dask.config.merge(*dask.config.defaults)["distributed"]
     settings = {
+        "distributed": distributed,  # not as a user has set it for other work
         # Said to us at once; an epoch is tried again with the state that it needs.
         "distributed.scheduler.allowed-failures": 0,
         # Nannies see their worker die; one that was only suspended has not died.
@@ -166,20 +188,32 @@ def _local_cluster(count: int) -> Iterator[Any]:
             "critical"
         ),
     }
-    with dask.config.set(settings), ExitStack() as stack:
-        with _interrupts_wait():
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=count,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=0,
-                    dashboard_address="127.0.0.1:0",  # any free port, not 8787 for all
-                    host="127.0.0.1",
-                    silence_logs=logging.CRITICAL,  # what matters is reported here
+    with dask.config.set(settings), _hidden_script(), ExitStack() as stack:
+        try:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                socket.create_connection(server.getsockname(), timeout=10).close()
+            with _interrupts_wait():
+                cluster = stack.enter_context(
+                    LocalCluster(
+                        n_workers=count,
+                        threads_per_worker=1,
+                        processes=True,
+                        memory_limit=0,
+                        dashboard_address="127.0.0.1:0",  # any free port
+                        host="127.0.0.1",
+                        silence_logs=logging.CRITICAL,  # what matters is reported here
+                    )
                 )
-            )
-        client = stack.enter_context(Client(cluster, direct_to_workers=True))
+            client = stack.enter_context(Client(cluster, direct_to_workers=True))
+        except Exception as error:
+            first: BaseException = error
+            while first.__cause__ or first.__context__:
+                first = first.__cause__ or first.__context__ or first
+            raise ScheduleError(
+                f"workers cannot be started here ({type(first).__name__}: {first}); "
+                "they need sockets on 127.0.0.1, shared memory and room for temporary "
+                "files, or use --scheduler"
+            ) from error
         try:
             yield client
         except BaseException:

@@ -4,18 +4,20 @@ A run is stored in `OUT/runs/<experiment>/<first 16 digits of the key>/`, where
 `run.json` is written last: a folder without it is a run that has not finished.
 """
 
+import errno
 import io
 import json
 import os
 import re
-import tempfile
 import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -56,19 +58,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         StoreError: it cannot be written; what was there is as it was.
     """
-    temporary = None
+    # Not `tempfile`, whose files are for their owner alone: some mounts refuse chmod.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+                    raise  # else this mount cannot do it
         os.replace(temporary, path)
     except BaseException as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
             raise _store_error(path, error) from error
         raise

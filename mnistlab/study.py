@@ -1,13 +1,14 @@
 """`study`, the notebooks' one call: the runs of a family, trained if missing."""
 
 import difflib
+import fcntl
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import BinaryIO
 
 from mnistlab import MnistlabError, data, models, store
 from mnistlab.comparison import Gathered
@@ -18,6 +19,8 @@ from mnistlab.progress import Board, expected_seconds, in_cell
 from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
+
+FEWEST = 12  # images that leave one to validate on under holdout
 
 
 class StudyError(MnistlabError, ValueError):
@@ -64,7 +67,12 @@ def _experiments(family: str | Iterable[Experiment]) -> tuple[Experiment, ...]:
     if isinstance(family, str):
         experiments = models.FAMILIES[choose("family", family, models.FAMILIES)]
     else:
-        experiments = tuple(family)
+        experiments = tuple(family) if isinstance(family, Iterable) else ()
+    if not experiments or not all(isinstance(e, Experiment) for e in experiments):
+        raise StudyError(
+            f"family: expected one of {', '.join(models.FAMILIES)}, or a tuple of "
+            f"experiments, got {family!r}"
+        )
     names = [experiment.name for experiment in experiments]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -101,19 +109,24 @@ def specify(
     experiments = _experiments(family)
     sizes = PROFILES[choose("profile", profile, PROFILES)]
     choose("protocol", protocol, PROTOCOLS)
-    if seeds is not None and (isinstance(seeds, str | int) or not list(seeds)):
+    numbers = isinstance(seeds, Iterable) and not isinstance(seeds, str)
+    if seeds is not None and not (numbers and list(seeds)):
         raise StudyError(f"seeds: expected numbers such as (0, 1, 2), got {seeds!r}")
     if epochs is not None:
         _count("epochs", epochs)
     available = len(dataset.x_train)
     if train_size is not None:
-        # Fewer than 12 leave nothing to validate on under holdout.
-        _count("train_size", train_size, 12)
+        _count("train_size", train_size, FEWEST)
         if train_size > available:
             raise StudyError(
                 f"train_size: {dataset.name} has {available:,} training images, got "
                 f"{train_size:,}"
             )
+    if available < FEWEST:
+        raise StudyError(
+            f"{dataset.name}: expected at least {FEWEST} training images, got "
+            f"{available}"
+        )
     backend = choose("KERAS_BACKEND", os.environ["KERAS_BACKEND"], BACKEND_PACKAGES)
     versions = package_versions(BACKEND_PACKAGES[backend])
     missing = [name for name, version in versions.items() if version == "not installed"]
@@ -164,25 +177,35 @@ def lock_output(out: Path) -> Iterator[None]:
         StudyError: another process holds it, or the folder cannot be written to.
     """
     out = Path(out)
-    holder = out / ".holder"
+    with ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(out / ".lock", "ab"))
+            _lock(lock, out)
+            (out / ".holder").write_text(f"process {os.getpid()}")
+        except OSError as error:
+            raise StudyError(
+                f"cannot write into {out} ({error.strerror}); use another --out"
+            ) from error
+        yield
+
+
+def _lock(file: BinaryIO, out: Path) -> None:
+    """Lock a file until it is closed; some file systems, as NFS, may not do that."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock", timeout=0)
-        lock.acquire()
-        holder.write_text(f"process {os.getpid()}")
-    except Timeout:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = out / ".holder"
         who = holder.read_text() if holder.exists() else "another process"
         raise StudyError(
             f"{out} is in use by {who}; wait for it, or use another --out"
         ) from None
     except OSError as error:
-        raise StudyError(
-            f"cannot write into {out} ({error.strerror}); use another --out"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+        warnings.warn(
+            f"{out} cannot be locked ({error.strerror}); let no other build write "
+            "into it meanwhile",
+            stacklevel=4,
+        )
 
 
 def study(

@@ -6,10 +6,12 @@ and published pages, is the same afterwards, byte for byte.
 
 import gzip
 import json
+import os
 import re
 import shutil
 import signal
 import socketserver
+import subprocess
 import sys
 import threading
 import warnings
@@ -93,6 +95,37 @@ def raw(name, content):
     return lambda here: (here / name).write_bytes(content)
 
 
+def npy(here):
+    np.save(here / "a.npy", np.zeros((12, 28, 28), np.uint8))
+
+
+def renamed(old, new):
+    """Four good files whose names begin otherwise."""
+
+    def prepare(here):
+        (here / "raw").mkdir()
+        for name, array in small_pictures().items():
+            name = (new + name.removeprefix(old)) if name.startswith(old) else name
+            name = name.replace("test-images-idx", "test-images.idx")
+            (here / name).write_bytes(idx_bytes(array))
+
+    return prepare
+
+
+def a_folder_for_it(here):
+    with_file(TEST_LABELS, None)(here)
+    (here / TEST_LABELS).mkdir()
+
+
+def dangling(here):
+    with_file(TEST_LABELS, None)(here)
+    (here / TEST_LABELS).symlink_to("nowhere")
+
+
+def no_text(here):
+    (here / "\udcff").mkdir()
+
+
 IMAGES = idx_bytes(np.zeros((12, 28, 28)))
 HERE = ("--dataset", "{here}")
 DATA = {
@@ -161,6 +194,42 @@ DATA = {
     ),
     "npz of fractions": Case(HERE, "as bytes", npz(x_train=np.zeros((12, 28, 28)))),
     "npz of text": Case(HERE, "labels 0 to 9", npz(y_train=np.array(["seven"] * 12))),
+    "npz of columns": Case(
+        HERE, "so shape (12,), got (12, 1)", npz(y_train=np.zeros((12, 1), int))
+    ),
+    "an IDX file alone": Case(
+        ("--dataset", "{here}/a.gz"),
+        "give the folder that holds all four",
+        raw("a.gz", gzip.compress(IMAGES)),
+    ),
+    "an array alone": Case(("--dataset", "{here}/a.npy"), "expected an .npz", npy),
+    "names of a test set": Case(
+        HERE, "test-images.idx3-ubyte' is that file, rename it", renamed("t10k", "test")
+    ),
+    "names of EMNIST": Case(
+        HERE,
+        "emnist-digits-train-images-idx3-ubyte' is that file, rename it",
+        renamed("", "emnist-digits-"),
+    ),
+    "files a folder below": Case(HERE, "or give its folder", renamed("", "raw/")),
+    "integers": Case(
+        HERE,
+        "right file, and of bytes?",
+        with_file(TEST_LABELS, idx_bytes(np.zeros(8), 0xC02, (5, 8)), ""),
+    ),
+    "letters": Case(
+        HERE, "ten classes", with_file(TEST_LABELS, idx_bytes(np.full(5, 26)), "")
+    ),
+    "a folder for a file": Case(HERE, f"{TEST_LABELS} (gzipped or", a_folder_for_it),
+    "a link to nothing": Case(HERE, "expected files that can be read", dangling),
+    "a link to itself": Case(
+        ("--dataset", "{here}/loop"),
+        "expected mnist, or the path",
+        lambda here: (here / "loop").symlink_to("loop"),
+    ),
+    "a name that is no text": Case(("--dataset", "{here}/\udcff"), "\\udcff", no_text),
+    "a name without end": Case(("--dataset", "x" * 5000), "too long"),
+    "nobody's home": Case(("--dataset", "~nobody-of-that-name"), "home directory"),
     "npz cut off": Case(HERE, "plain arrays", raw("mnist.npz", b"PK\3\4 and no more")),
 }
 
@@ -567,6 +636,33 @@ def test_a_file_where_a_folder_must_be_is_one_line(name, run, tmp_path, monkeypa
     assert "cannot write" in err
     assert "Traceback" not in out + err
     assert (tmp_path / name).read_text() == "mine"
+
+
+TERMINALS = {
+    "no output": (">&-", 0, ""),
+    "no stream at all": (">&- 2>&- <&-", 0, ""),
+    "a reader that has gone": ("| true", 1, ""),
+    "a full disk": (">/dev/full", 1, "standard output: [Errno 28] No space left"),
+    "a full disk for errors": ("2>/dev/full", 0, ""),
+    "an encoding without Greek": ("| grep 'u03bb: 12'", 0, ""),
+}
+
+
+@pytest.mark.parametrize("name", TERMINALS)
+def test_where_nobody_can_read_it_the_command_ends_in_good_order(name, tmp_path):
+    where, code, says = TERMINALS[name]
+    here = tmp_path / "λ"
+    here.mkdir()
+    with_file(None, None)(here)
+    command = f"{sys.executable} run_all.py --only mlp --dry-run --dataset '{here}'"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} {where}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == bool(says), done.stderr
 
 
 def test_another_program_is_no_scheduler(run, tmp_path):
