@@ -237,29 +237,25 @@
   function showInside({ layers, probabilities }) {
     const said = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, 3)
       .map((d) => `${d} with ${(100 * probabilities[d]).toFixed(1)} %`);
-    find("inside-said").textContent = `Its three likeliest answers: ${said.join(", ")}. ${layers.length ? "Of each layer its strongest maps (most activation in all), each on its own scale; black is the least." : "It has no maps: every unit sees the whole picture."}`;
-    find("inside-maps").replaceChildren(...layers.flatMap((layer) => {
-      const title = document.createElement("h3");
-      title.textContent = `${layer.name}: ${Math.min(8, layer.channels)} of ${layer.channels} maps, ${layer.height} × ${layer.width}`;
-      const row = document.createElement("div");
-      row.className = "maps";
-      row.append(...layer.maps.map((/** @type {any} */ { channel, values }) => {
-        const [low, high] = [Math.min(...values), Math.max(...values)];
+    find("inside-said").textContent = `Its three likeliest answers: ${said.join(", ")}.`;
+    find("maps-said").textContent = layers.length ? "Of each layer the strongest (most activation in all), each on its own scale; black is zero, or the least." : "It has none: every unit sees the whole picture.";
+    find("inside-maps").replaceChildren(...layers.map((layer) => {
+      const part = document.createElement("div");
+      part.innerHTML = `<h3>${layer.name}: ${Math.min(8, layer.channels)} of ${layer.channels} maps, ${layer.height} × ${layer.width}</h3><div class="maps"></div>`;
+      part.lastElementChild?.append(...layer.maps.map((/** @type {any} */ { channel, values }) => {
+        const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
         const canvas = newCanvas(layer.width, layer.height, `${layer.name}, map ${channel}`);
         paint(canvas, Array.from(values, (/** @type {number} */ v) => (high > low ? (v - low) / (high - low) : 0)));
         return canvas;
       }));
-      return [title, row];
+      return part;
     }));
   }
 
   /** @param {{digit: number, drops: Float32Array}} data */
   function showOcclusion({ digit, drops }) {
     const most = Math.max(...drops);
-    const title = document.createElement("h3");
-    title.textContent = "What it needs to see";
-    const said = document.createElement("p");
-    said.textContent = `A square of 5 × 5 pixels is covered at one place after the other. Orange: without this place it is less sure of ${digit}, by up to ${(100 * most).toFixed(1)} percentage points. Blue: more sure.`;
+    find("occlusion-said").textContent = `A square of 5 × 5 pixels is covered at one place after the other. Orange: without this place it is less sure of ${digit}, by up to ${(100 * most).toFixed(1)} percentage points. Blue: more sure.`;
     const canvas = newCanvas(28, 28, `Occlusion map: at most ${(100 * most).toFixed(1)} points less sure`);
     canvas.className = "occlusion";
     const scale = Math.max(0.01, ...drops.map(Math.abs));
@@ -268,7 +264,7 @@
       const [drop, grey] = [drops[i] / scale, 90 * pixels[i] / 255];
       return drop > 0 ? [grey + 165 * drop, grey + 90 * drop, grey] : [grey, grey - 90 * drop, grey - 165 * drop];
     });
-    find("inside-maps").prepend(title, said, canvas);
+    find("occlusion").replaceChildren(canvas);
   }
 
   document.querySelectorAll("#answers .open").forEach((button) => button.addEventListener("click", () => {
@@ -278,8 +274,8 @@
     opened = name;
     inside.hidden = false;
     find("inside-title").textContent = `Inside ${opened}`;
-    find("inside-said").textContent = "Looking …";
-    find("inside-maps").replaceChildren();
+    for (const part of ["inside-said", "maps-said", "inside-maps", "occlusion"]) find(part).replaceChildren();
+    find("occlusion-said").textContent = "Covering one place after the other …";
     find("inside-title").focus();
     worker.postMessage({ id, picture, opened });
   }));

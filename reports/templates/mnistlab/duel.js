@@ -73,8 +73,10 @@ function duel() {
       const item = document.createElement("li");
       const picture = document.createElement("i");
       picture.style.backgroundPosition = `${-28 * (i % columns)}px ${-28 * Math.floor(i / columns)}px`;
-      const said = pair.map(({ said: digits, sure }, n) => `${"AB"[n]}: ${digits[i]}, ${Math.round(sure[i] / 2.55)} %`);
-      item.append(picture, `Image ${hard[i][0]}, a ${hard[i][1]}. ${said.join("; ")}`);
+      const said = document.createElement("span");
+      const answers = pair.map(({ said: digits, sure }, n) => `${"AB"[n]}: ${digits[i]}, ${Math.round(sure[i] / 2.55)} %`);
+      said.innerText = [`Image ${hard[i][0]}: ${hard[i][1]}`, ...answers].join("\n");
+      item.append(picture, said);
       return item;
     }));
   }

@@ -137,6 +137,6 @@ document.addEventListener("DOMContentLoaded", () => {
   const code = document.getElementById("code-switch");
   if (theme) switchTheme(theme);
   if (code) switchCode(code);
-  document.querySelectorAll("table").forEach(sortable);
+  document.querySelectorAll(".scroll table").forEach((table) => sortable(/** @type {HTMLTableElement} */ (table)));
   /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".scroll")).forEach(showsMore);
 });
