@@ -322,7 +322,7 @@ def test_what_cannot_answer_is_told_and_the_others_answer(page, tmp_path):
 
 @pytest.mark.browser
 def test_the_first_answer_comes_within_a_second(page, pages):
-    """From the beginning of loading; the quickest of five, as others' work only adds."""
+    """From the beginning of loading; the quickest of five: other work only adds."""
     busy = os.getloadavg()[0] > os.cpu_count()
     took = []
     for _ in range(5):
