@@ -29,15 +29,15 @@ Examples:
 
 # fmt: off
 @click.command(epilog=EPILOG, context_settings={"max_content_width": 88})
-@click.option("--profile", default="full", metavar="smoke|quick|full",
+@click.option("--profile", metavar="smoke|quick|full",
               help="How much is trained; full runs are committed and not trained "
-                   "again. Default: full.")
-@click.option("--dataset", default="mnist", metavar="mnist|PATH",
+                   "again. Default: as the notebook's cell says, full.")
+@click.option("--dataset", metavar="mnist|PATH",
               help="The images; PATH is a folder of IDX files or an .npz file of ten "
                    "classes of 28 x 28 bytes. Default: mnist.")
-@click.option("--protocol", default="replicate", metavar="replicate|holdout",
+@click.option("--protocol", metavar="replicate|holdout",
               help="Validate on the test set, as 2019 did, or on held-out training "
-                   "images. Default: replicate.")
+                   "images. Default: as the notebook's cell says, replicate.")
 @click.option("--only", multiple=True, metavar="NOTEBOOK",
               help="Only this notebook; may be given several times.")
 @click.option("--seeds", metavar="N", type=click.IntRange(1),
@@ -82,14 +82,15 @@ def build(
     if workers and scheduler:
         raise StudyError("--workers and --scheduler exclude each other; give one")
     out = Path(out).absolute()
-    dataset = data.resolve(dataset)
-    images = data.load(dataset)
-    options = {
+    dataset = dataset and data.resolve(dataset)
+    images = data.load(dataset or "mnist")
+    given = {
         "dataset": dataset,
         "profile": profile,
         "protocol": protocol,
-        "seeds": None if seeds is None else tuple(range(seeds)),
+        "seeds": seeds and tuple(range(seeds)),
     }
+    options = {name: value for name, value in given.items() if value is not None}
     assigned = dict(pages.parse_assignment(text) for text in assignments)
     shown = pages.pages(only, options, assigned, images)
     click.echo(f"Data: {images.sentence}.")
@@ -102,13 +103,10 @@ def build(
 
 def _interrupt(number, frame):
     """Ctrl-C ends the build in good order; a second one ends it at once."""
-    from reports.execute import end_process_tree
-
     def at_once(number, frame):
         with suppress(OSError):
             click.echo("Stopped at once; the same command goes on from here.", err=True)
-        end_process_tree(os.getpid(), itself=False)
-        os._exit(130)
+        os._exit(130)  # workers and notebooks see it, and end themselves
 
     for signals in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signals, at_once)
@@ -131,7 +129,8 @@ def _dry_run(planned):
         click.echo(f"run       {spec.title:24} {f'train ({why})' if why else 'reuse'}")
     for page in planned.pages:
         why, *_ = why_execute(planned, page, planned.missing)
-        click.echo(f"notebook  {page.name:24} {f'execute ({why})' if why else 'reuse'}")
+        what = f"{'fail' if page.problem else 'execute'} ({why})" if why else "reuse"
+        click.echo(f"notebook  {page.name:24} {what}")
     return 0
 
 

@@ -51,7 +51,8 @@ def package_digest(without: frozenset[str] = frozenset()) -> str:
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*")):
         name = path.relative_to(PACKAGE).as_posix()
-        if path.is_file() and "__pycache__" not in path.parts and name not in without:
+        made = "__pycache__" in path.parts or path.name[0] == "."  # by a system
+        if path.is_file() and not made and name not in without:
             digest.update(name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -92,6 +93,7 @@ def identity() -> dict[str, str]:
     names = ("keras", "numpy", *BACKEND_PACKAGES.get(backend, ()))
     modules = (*KEYED_MODULES, "worker.py")
     return {
+        "from": str(PACKAGE),
         "KERAS_BACKEND": backend,
         **package_versions(names),
         **{f"mnistlab/{name}": sha for name, sha in code_digest(modules).items()},
@@ -105,12 +107,12 @@ def differences(expected: dict[str, str], found: dict[str, str]) -> str:
     'keras 3.9.0 instead of 3.15.1'
     """
     parts = []
-    for name in sorted(expected.keys() | found.keys()):
+    for name in sorted((expected.keys() | found.keys()) - {"from"}):
         theirs, ours = found.get(name, "missing"), expected.get(name, "nothing")
         if theirs != ours:
             is_code = name.startswith("mnistlab/")
             parts.append(
-                f"other code in {name}"
+                f"other code in {name} of {found.get('from')}"
                 if is_code
                 else f"{name} {theirs} instead of {ours}"
             )

@@ -5,6 +5,7 @@ and published pages, is the same afterwards, byte for byte.
 """
 
 import gzip
+import html
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from urllib.parse import quote
 
 import nbformat
 import numpy as np
@@ -447,7 +449,7 @@ def notebook(*sources, tags=True, **changes):
 
 
 def of_another_language():
-    kernel = {"name": "fortran", "display_name": "Fortran", "language": "python"}
+    kernel = {"name": "ifort", "display_name": "Fortran", "language": "fortran"}
     return notebook("1", metadata={"kernelspec": kernel})
 
 
@@ -471,7 +473,11 @@ NOTEBOOKS = {
     "no notebook": (b"{}", 2, "cannot be read as a notebook"),
     "a format of the future": (notebook(nbformat=9), 2, "cannot be read as a notebook"),
     "a format of 2012": (of_2012(), 2, "cannot be read as a notebook"),
-    "an unknown kernel": (of_another_language(), 1, "no kernel named 'fortran'"),
+    "an unknown kernel": (
+        of_another_language(),
+        1,
+        "a notebook for Python; its kernel is 'fortran'",
+    ),
     "an error in a cell": (notebook("1 / 0", DECLARE), 1, "ZeroDivisionError"),
     "no result": (notebook("1"), 1, "declares no result"),
 }
@@ -496,6 +502,65 @@ def test_a_notebook_that_is_none_is_named_and_no_page_of_it_published(
     page = tmp_path / "out" / "site" / "mine.html"
     assert code == 2 or "mine is not published" in page.read_text()
     assert not (tmp_path / "out" / "notebooks").exists()
+
+
+def test_bad_notebooks_are_named_and_the_others_published(run, tmp_path, monkeypatch):
+    """What a folder of notebooks gathers: scratch files, companions, odd names."""
+    here, site = tmp_path / "notebooks", tmp_path / "out" / "site"
+    here.mkdir()
+    good, odd = notebook("print('fine')", DECLARE), "50 % of #1 & <2>"
+    (here / "good.ipynb").write_bytes(good)
+    (here / f"{odd}.ipynb").write_bytes(good)
+    (here / "._good.ipynb").write_bytes(b"\0\5Mac OS X")
+    (here / "Index.ipynb").write_bytes(good)
+    (here / "Untitled.ipynb").write_bytes(notebook("1", tags=False))
+    (here / "folder.ipynb").mkdir()
+    monkeypatch.setattr(pages, "NOTEBOOKS", here)
+    dry, out, err = run(*SMOKE, "--out", tmp_path / "out", "--dry-run")
+    assert (dry, err) == (0, "")
+    assert out.count("fail (") == 3
+    code, out, err = run(*SMOKE, "--out", tmp_path / "out")
+    assert code == 1, out + err
+    assert "._" not in out + err
+    states = json.loads((tmp_path / "out" / "summary.json").read_text())["notebooks"]
+    assert {name: states[name]["status"] for name in states} == {
+        "good": "published", odd: "published",
+        "Index": "failed", "Untitled": "failed", "folder": "failed",
+    }  # fmt: skip
+    assert "the site has such a page" in states["Index"]["message"]
+    assert "no cell is tagged" in states["Untitled"]["message"]
+    text = (site / "index.html").read_text()
+    assert "MNIST" in text, "it is still the site's own"
+    assert f'href="{quote(odd)}.html"' in text
+    assert html.escape(odd) in text
+    for page in site.glob("*.html"):
+        assert "<2>" not in page.read_text()
+
+
+def test_what_a_cell_says_holds_where_no_option_was_given(run, tmp_path, monkeypatch):
+    cell = "family = 'mlp'\ndataset = 'mnist'\nprofile = 'smoke'\nseeds = (0, 1)"
+    content = notebook(DECLARE).replace(
+        b"profile = 'quick'", json.dumps(cell)[1:-1].encode()
+    )
+    (tmp_path / "mine.ipynb").write_bytes(content)
+    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path)
+
+    def seen(*options):
+        code, out, err = run("--dry-run", "--out", tmp_path / "out", *options)
+        assert (code, err) == (0, "")
+        return out
+
+    assert re.findall("mlp_e1, seed ([0-9])", seen()) == ["0", "1"]
+    assert re.findall("mlp_e1, seed ([0-9])", seen("--seeds", "1")) == ["0"]
+    (page,) = pages.pages((), {}, {}, data.load())
+    assert {spec.profile for spec in page.specs} == {"smoke"}
+    (page,) = pages.pages((), {"profile": "quick"}, {}, data.load())
+    assert {spec.profile for spec in page.specs} == {"quick"}
+    (tmp_path / "other.ipynb").write_bytes(content.replace(b"mnist", b"../own"))
+    assert "fail (other.ipynb: its cell has dataset = '../own'; give it as" in seen()
+    (tmp_path / "other.ipynb").write_bytes(content.replace(b"smoke", b"smok"))
+    assert "fail (profile: expected one of smoke, quick, full, got 'smok'" in seen()
+    assert "fail" not in seen("--profile", "smoke")
 
 
 def test_outputs_of_another_time_are_not_published(run, tmp_path, monkeypatch):

@@ -138,9 +138,9 @@ def test_study_names_the_runs_that_failed(tmp_path, capsys):
 
 
 def test_where_training_is_not_allowed_a_missing_run_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("MNISTLAB_TRAIN", "never")
-    with pytest.raises(study.StudyError, match="tiny, seed 0"):
-        study.study([TINY], profile="smoke", out=tmp_path)
+    monkeypatch.setenv("MNISTLAB_TRAIN", "own")
+    with pytest.raises(study.StudyError, match="parameter `family`.*: mlp_e1, seed"):
+        study.study("mlp", profile="smoke", out=tmp_path)
 
 
 WRONG = {
