@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import write_atomically
+from reports import pages as notebooks
 from reports.pages import read_published
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def look() -> str:
     """SHA-256 of what decides how pages look, but for the files that they link to."""
     digest = hashlib.sha256(version("nbconvert").encode())
     for path in sorted(Path(__file__).parent.rglob("*")):
-        if path.suffix in (".py", ".j2", ".js", ".json"):
+        if path.suffix in (".py", ".j2", ".js", ".json") and path.name[0] != ".":
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -101,9 +102,19 @@ def _update(
     failure: str = "",
 ) -> None:
     content = notebook.read_text("utf-8") if notebook.exists() else ""
-    key = key_of(content, list(names), root, banner)
+    key = key_of(content, list(names), root, banner, _beside())
     if not is_current(path, key):
-        finish(path, render(content, name, names, root, banner, failure), key)
+        site = path.parent / root
+        finish(path, render(content, name, names, root, banner, failure, site), key)
+
+
+def _beside() -> list[tuple[str, int, int]]:
+    """What pages may refer to beside the notebooks, as it is now."""
+    files = [
+        f for f in sorted(notebooks.NOTEBOOKS.rglob("[!.]*.*")) if f.suffix != ".ipynb"
+    ]
+    found = [(str(file), file.stat()) for file in files if file.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def render(
@@ -113,15 +124,18 @@ def render(
     root: str = "",
     banner: str = "",
     failure: str = "",
+    site: Path | None = None,
 ) -> str:
     """One notebook as an HTML page that loads nothing from another host.
 
     Links to run records are turned to the copies below the site. `root` is the way
     from the page to the site's top, `banner` a sentence above the notebook, `failure`
-    what stands instead of a notebook that is empty.
+    what stands instead of a notebook that is empty, `site` the folder that files it
+    refers to are copied to.
     """
     import nbformat
-    from nbconvert import HTMLExporter
+
+    from reports import static
 
     if content:
         notebook = nbformat.reads(content, as_version=4)
@@ -129,17 +143,20 @@ def render(
         text = f"# Nothing was executed\n\n{html.escape(failure)}"
         cells = [nbformat.v4.new_markdown_cell(text)]
         notebook = nbformat.v4.new_notebook(cells=cells)
-    exporter = HTMLExporter(
+    about = head(page, pages, title_of(notebook, page), root)
+    places = static.prepare(notebook, page)
+    exporter = static.Exporter(
         template_name="mnistlab",
         extra_template_basedirs=[str(TEMPLATES)],
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    about = head(page, pages, title_of(notebook, page), root)
     about |= {"banner": banner, "contents": CONTENTS}
     resources = {"metadata": {"name": page}, "mnistlab": about}
     text, _ = exporter.from_notebook_node(notebook, resources)
     text = text.replace(CONTENTS, _contents(text), 1)
+    if site is not None:
+        text = static.settle(text, page, pages, places, root, site)
     return _finished(text, root)
 
 
