@@ -219,14 +219,14 @@ def pages(
                 f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             )
             raise StudyError(f"-p {name}: no selected notebook has it; {hint}")
-    made = {}
+    made, asked = {}, options.get("dataset", "mnist")
     for name, values in defaults.items():
         own = values | {key: value for key, value in options.items() if key in values}
         for key, value in assignments.items():
             if key in own:
                 own[key] = _checked(key, value, values[key])
         try:
-            if own.get("dataset", "mnist") != options.get("dataset", "mnist"):
+            if own.get("dataset", asked) != asked:
                 raise StudyError(
                     f"{name}.ipynb: its cell has dataset = {own['dataset']!r}; "
                     f"give it as --dataset, with --only {name}"

@@ -544,6 +544,7 @@ def test_what_a_cell_says_holds_where_no_option_was_given(run, tmp_path, monkeyp
     )
     (tmp_path / "mine.ipynb").write_bytes(content)
     monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path)
+    npz()(tmp_path)
 
     def seen(*options):
         code, out, err = run("--dry-run", "--out", tmp_path / "out", *options)
@@ -561,6 +562,8 @@ def test_what_a_cell_says_holds_where_no_option_was_given(run, tmp_path, monkeyp
     (tmp_path / "other.ipynb").write_bytes(content.replace(b"smoke", b"smok"))
     assert "fail (profile: expected one of smoke, quick, full, got 'smok'" in seen()
     assert "fail" not in seen("--profile", "smoke")
+    (tmp_path / "bare.ipynb").write_bytes(notebook(DECLARE))
+    assert "fail" not in seen("--profile", "smoke", "--dataset", tmp_path / "mnist.npz")
 
 
 def test_outputs_of_another_time_are_not_published(run, tmp_path, monkeypatch):
