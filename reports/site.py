@@ -157,7 +157,7 @@ def render(
     text = text.replace(CONTENTS, _contents(text), 1)
     if site is not None:
         text = static.settle(text, page, pages, places, root, site)
-    return _finished(text, root)
+    return _finished(_with_duels(text, root), root)
 
 
 def _contents(text: str) -> str:
@@ -174,22 +174,24 @@ def _finished(text: str, root: str = "") -> str:
     """Turn links to records to their copies; let wide tables and long lines scroll."""
     text = text.replace("<pre>", '<pre tabindex="0">')  # to scroll without a mouse
     scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
-    text = TABLE.sub(
-        lambda match: f"{scroll}{match[0]}</div>{_duel(match[0], root)}", text
-    )
+    text = TABLE.sub(lambda match: f"{scroll}{match[0]}</div>", text)
     return RECORD_LINK.sub(rf'href="{root}runs/\1/\2.json"', text)
 
 
-def _duel(table: str, root: str) -> str:
+def _with_duels(text: str, root: str = "") -> str:
     """Below a table of several models' runs, a link to the duel of the first two."""
-    firsts: dict[str, str] = {}
-    for model, key in RECORD_LINK.findall(table):
-        firsts.setdefault(model, f"{model}/{key}")
-    if len(firsts) < 2:
-        return ""
-    (one, a), (two, b) = list(firsts.items())[:2]
-    said = f"{one} and {two} side by side, or any other two runs"
-    return f'<p class="caption"><a href="{root}duel.html#{a},{b}">{said}</a></p>'
+
+    def with_link(table: re.Match[str]) -> str:
+        firsts: dict[str, str] = {}
+        for model, key in RECORD_LINK.findall(table[0]):
+            firsts.setdefault(model, f"{model}/{key}")
+        if len(firsts) < 2:
+            return table[0]
+        (one, a), (two, b) = list(firsts.items())[:2]
+        link = f'<a href="{root}duel.html#{a},{b}">{one} and {two} side by side</a>'
+        return f'{table[0]}<p class="caption">{link}, or any other two runs.</p>'
+
+    return TABLE.sub(with_link, text)
 
 
 def copy_records(runs: Sequence[Run], site: Path) -> None:
@@ -233,7 +235,10 @@ def write_index(
 ) -> None:
     """Write the index: the story, a card for each notebook, tables by their titles."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    shown = {name: Markup(_finished(t._repr_html_())) for name, t in tables.items()}
+    shown = {
+        title: Markup(_finished(_with_duels(table._repr_html_())))
+        for title, table in tables.items()
+    }
     text = template("site.html.j2").render(
         site=head("index", pages, "28 MNIST models of 2019, run again"),
         cards=cards,

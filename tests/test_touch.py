@@ -110,14 +110,24 @@ def test_weights_of_earlier_builds_go_and_every_run_has_its_name(tmp_path):
     assert len({told["label"] for told in said["runs"]}) == 2
 
 
+def test_the_javascript_stays_small():
+    """In lines that are neither blank nor a comment alone."""
+    counts = {}
+    for path in sorted(SCRIPTS.glob("*.js")):
+        code = re.sub(r"^\s*(//.*|/\*\*(.|\n)*?\*/)$", "", path.read_text(), flags=re.M)
+        counts[path.name] = sum(bool(line.strip()) for line in code.splitlines())
+    print(counts, sum(counts.values()))
+    assert sum(counts.values()) <= 700, counts
+
+
 def test_a_table_of_two_models_leads_to_their_duel():
     rows = "".join(
         f'<td><a href="../runs/{name}/{key * 16}/run.json">0</a></td>'
         for name, key in (("mlp_e1", "a"), ("mlp_e1", "b"), ("mlp_e2", "c"))
     )
-    text = site._finished(f"<table>{rows}</table>")
+    text = site._with_duels(f"<table>{rows}</table>")
     assert f'href="duel.html#mlp_e1/{"a" * 16},mlp_e2/{"c" * 16}"' in text
-    assert "duel" not in site._finished("<table></table>")
+    assert "duel" not in site._with_duels("<table></table>")
 
 
 # Each digit as pointer strokes, points in a box of 100 x 100; two ways to write one
@@ -322,7 +332,7 @@ def test_what_cannot_answer_is_told_and_the_others_answer(page, tmp_path):
 
 @pytest.mark.browser
 def test_the_first_answer_comes_within_a_second(page, pages):
-    """From the beginning of loading; the quickest of five: other work only adds."""
+    """From the beginning of loading; the quickest of five: others' work only adds."""
     busy = os.getloadavg()[0] > os.cpu_count()
     took = []
     for _ in range(5):

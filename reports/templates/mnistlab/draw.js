@@ -82,19 +82,17 @@
   /** A script in weights/ calls it. @param {Model} model */
   function mnistlabLoaded(model) {
     waiting.shift();
+    majority.ariaBusy = String(picture !== null);
     worker.postMessage({ model, id, picture });
   }
   Object.assign(window, { mnistlabLoaded });
 
   // Pictures -------------------------------------------------------------------------
-  function ask() {
-    if (picture) worker.postMessage({ id, picture });
-    if (picture && !loading) loadNext();
-  }
-
-  let timer = 0;
-  /** Show a picture and ask the networks; several within a tenth of a second are one. */
+  let timer = 0; // of strokes that are not a picture yet
+  /** Show a picture and ask the networks. */
   function show(/** @type {Uint8Array | null} */ next) {
+    clearTimeout(timer);
+    timer = 0;
     picture = next && next.some(Boolean) ? next : null;
     id += 1;
     answers = new Map();
@@ -113,8 +111,8 @@
     const lit = picture.reduce((sum, v) => sum + (v > 127 ? 1 : 0), 0);
     // Of MNIST's test images 98 % have 38 to 202 pixels that are more than half lit.
     hint.textContent = lit < 38 || lit > 202 ? `Unlike MNIST: ${lit} bright pixels; 98 % of its digits have 38 to 202.` : "";
-    clearTimeout(timer);
-    timer = setTimeout(ask, 60);
+    worker.postMessage({ id, picture });
+    if (!loading) loadNext();
   }
 
   function redraw() {
@@ -134,7 +132,9 @@
   function drawn() {
     loaded = null;
     redraw();
-    show(network.picture(strokes));
+    if (!strokes.length) show(null);
+    else if (!timer) timer = setTimeout(() => show(network.picture(strokes)), 60);
+    majority.ariaBusy = String(timer > 0);
   }
 
   function clear() {
@@ -205,7 +205,7 @@
     const order = [...votes.keys()].filter((d) => votes[d]).sort((a, b) => votes[b] - votes[a]);
     const others = order.slice(1).map((d) => `${votes[d]} ${votes[d] > 1 ? "say" : "says"} ${d}`);
     const tie = order.length > 1 && votes[order[0]] === votes[order[1]];
-    majority.ariaBusy = "false";
+    majority.ariaBusy = String(timer > 0);
     majority.textContent = `${tie ? "No majority: " : ""}${votes[order[0]]} of ${answers.size} networks say ${order[0]}${others.length ? `; ${others.join(", ")}` : ""}.`;
     document.querySelectorAll("#answers tr[data-model]").forEach((row) => {
       const digit = row.querySelector(".digit")?.textContent;
