@@ -73,13 +73,9 @@ class Gathered:
 
 def by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs by model, in the order in which models come, each model's by seed."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.name, []).append(run)
-    return {
-        name: sorted(own, key=lambda run: (run.seed, run.key16))
-        for name, own in found.items()
-    }
+    ordered = sorted(runs, key=lambda run: (run.seed, run.key16))
+    names = dict.fromkeys(run.name for run in runs)
+    return {name: [run for run in ordered if run.name == name] for name in names}
 
 
 def answers(run: Run, labels: np.ndarray) -> np.ndarray:
@@ -148,17 +144,14 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
     >>> pareto({"a": (1, 0.90), "b": (2, 0.95), "c": (3, 0.94)})
     ['a', 'b']
     """
-    on_front = [
-        name
-        for name, (price, value) in points.items()
-        if not any(
-            other_price <= price
-            and other_value >= value
-            and (other_price, other_value) != (price, value)
-            for other_price, other_value in points.values()
-        )
-    ]
-    return sorted(on_front, key=lambda name: points[name])
+
+    def is_beaten(name: str) -> bool:
+        price, value = points[name]
+        rivals = [point for point in points.values() if point != points[name]]
+        return any(cost <= price and other >= value for cost, other in rivals)
+
+    front = (name for name in points if not is_beaten(name))
+    return sorted(front, key=points.__getitem__)
 
 
 def agreement(runs: Sequence[Run]) -> tuple[list[str], np.ndarray]:

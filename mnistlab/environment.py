@@ -108,12 +108,9 @@ def differences(expected: dict[str, str], found: dict[str, str]) -> str:
     for name in sorted(expected.keys() | found.keys()):
         theirs, ours = found.get(name, "missing"), expected.get(name, "nothing")
         if theirs != ours:
+            text = f"{name} {theirs} instead of {ours}"
             is_code = name.startswith("mnistlab/")
-            parts.append(
-                f"other code in {name}"
-                if is_code
-                else f"{name} {theirs} instead of {ours}"
-            )
+            parts.append(f"other code in {name}" if is_code else text)
     return ", ".join(parts)
 
 
