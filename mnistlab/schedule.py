@@ -7,11 +7,8 @@ no shared file system: at most one epoch is lost.
 
 import logging
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -27,7 +24,7 @@ from uuid import uuid4
 
 from mnistlab import MnistlabError, store
 from mnistlab.data import Dataset
-from mnistlab.environment import differences, identity, nvidia_smi
+from mnistlab.environment import differences, gpus, identity
 from mnistlab.models.sizes import macs
 from mnistlab.runs import Run, RunSpec
 from mnistlab.train import Arrays, read_history
@@ -91,32 +88,6 @@ def _interrupts_wait() -> Iterator[None]:
             signal.signal(number, handler)
         if noted:
             signal.raise_signal(noted[0])
-
-
-def gpus() -> list[str]:
-    """The GPUs that the backend can use, by CUDA's numbers; none on most machines.
-
-    The backend is asked in a process of its own, and only if there may be one.
-    """
-    if shutil.which("nvidia-smi") is None:
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        visible = " ".join(nvidia_smi("index"))
-    names = visible.replace(",", " ").split()
-    if not names:
-        return []
-    script = "import keras; print(len(keras.distribution.list_devices('gpu')))"
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
-        )
-    except subprocess.TimeoutExpired as error:
-        warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
-        return []
-    answer = asked.stdout.split()
-    usable = int(answer[-1]) if asked.returncode == 0 and answer else 0
-    return names[:usable]
 
 
 @contextmanager
@@ -294,7 +265,6 @@ def train_runs(
     """
     if not specs:
         return []
-    results: dict[RunSpec, Progress] = {}
     devices: list[str] = []
     if scheduler:
         cluster = _cluster(scheduler)
@@ -307,7 +277,7 @@ def train_runs(
     with cluster as client, warnings.catch_warnings():
         # States and arrays are large on purpose; dask warns of that once each.
         warnings.filterwarnings("ignore", message="Sending large graph")
-        _train(client, specs, dataset, devices, out, fresh, report, results)
+        results = _train(client, specs, dataset, devices, out, fresh, report)
     return [results[spec] for spec in specs]
 
 
@@ -319,9 +289,8 @@ def _train(
     out: Path,
     fresh: bool,
     report: Callable[[Progress], None],
-    results: dict[RunSpec, Progress],
-) -> None:
-    """One run per worker at a time, until each of `specs` has its entry in `results`.
+) -> dict[RunSpec, Progress]:
+    """One run per worker at a time, until it is known of each how it ended.
 
     One run, one traced model, one core. The next epoch begins, from the state that the
     worker keeps, before that state has come here; it is sent only where it is needed.
@@ -341,6 +310,7 @@ def _train(
         if not any(known.values()):
             raise  # else it is a refused worker that cannot take them
 
+    results: dict[RunSpec, Progress] = {}
     waiting = list(specs)
     states: dict[RunSpec, bytes] = {}  # the last one that came, of unfinished runs
     deaths: Counter[RunSpec] = Counter()  # of workers, while they trained the run
@@ -446,3 +416,4 @@ def _train(
         for future in done:
             finish(future)
             future.release()
+    return results
