@@ -73,6 +73,7 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> base.Table:
     rows = []
     for name, score in scores.items():
         record, rank = score.runs[0].record, ranks.get(name)
+        seconds = [run.record["cpu_seconds"] for run in score.runs if run in timed]
         rows.append(
             {
                 "model": name,
@@ -81,7 +82,7 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> base.Table:
                 "rank, 95 %": f"{rank.low} to {rank.high}" if rank else "",
                 "first (% of draws)": f"{100 * rank.first:.0f}" if rank else "",
                 "parameters": f"{record['params']:,}",
-                "CPU seconds": _seconds([run for run in score.runs if run in timed]),
+                "CPU seconds": f"{np.mean(seconds):,.0f}" if seconds else "",
             }
         )
     text = (
@@ -96,12 +97,6 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> base.Table:
     if len(timed) < len(runs):
         text += f" CPU seconds are of the {len(timed)} runs on like machines only."
     return base.Table(pd.DataFrame(rows), f"{base.amount(runs)} {text}")
-
-
-def _seconds(runs: Sequence[Run]) -> str:
-    """The mean of what training took; empty for no runs."""
-    seconds = [run.record["cpu_seconds"] for run in runs]
-    return f"{np.mean(seconds):,.0f}" if seconds else ""
 
 
 def pairs() -> base.Table:
