@@ -14,7 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from mnistlab import data, models, schedule, store, train
+from mnistlab import clusters, data, models, store, train
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.files import IDX_FILES
 from mnistlab.models.experiment import Experiment, Recipe, layer_names
@@ -69,7 +69,7 @@ def _workers():
                 kept.__exit__(*sys.exc_info())
             raise
 
-    local_cluster = schedule._local_cluster
+    local_cluster = clusters.local_cluster
     yield shared
     kept.close()
 
@@ -77,7 +77,7 @@ def _workers():
 @pytest.fixture(autouse=True)
 def _shared_workers(request, monkeypatch, _workers):
     if "faults" not in request.keywords:
-        monkeypatch.setattr(schedule, "_local_cluster", _workers)
+        monkeypatch.setattr(clusters, "local_cluster", _workers)
 
 
 @pytest.fixture(scope="session")
