@@ -64,11 +64,8 @@ class Gathered:
 
     def _repr_html_(self) -> str:
         own = sum(run.status != "evidence" for run in self.runs)
-        text = f"<p>{own} runs of this build; {len(self.evidence)} committed full runs"
-        if self.missing:
-            names = ", ".join(spec.title for spec in self.missing)
-            text += f"; missing in this build: {names}"
-        return text + ".</p>"
+        kept = f"{len(self.evidence)} committed full runs"
+        return f"<p>{own} runs of this build; {kept}.</p>"
 
 
 def by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
