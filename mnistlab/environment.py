@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -110,12 +111,10 @@ def differences(expected: dict[str, str], found: dict[str, str]) -> str:
     for name in sorted((expected.keys() | found.keys()) - {"from"}):
         theirs, ours = found.get(name, "missing"), expected.get(name, "nothing")
         if theirs != ours:
+            text = f"{name} {theirs} instead of {ours}"
             is_code = name.startswith("mnistlab/")
-            parts.append(
-                f"other code in {name} of {found.get('from')}"
-                if is_code
-                else f"{name} {theirs} instead of {ours}"
-            )
+            whose = f"other code in {name} of {found.get('from')}"
+            parts.append(whose if is_code else text)
     return ", ".join(parts)
 
 
@@ -188,3 +187,29 @@ def nvidia_smi(what: str) -> list[str]:
         warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
         return []
     return listed.stdout.splitlines() if listed.returncode == 0 else []
+
+
+def gpus() -> list[str]:
+    """The GPUs that the backend can use, by CUDA's numbers; none on most machines.
+
+    The backend is asked in a process of its own, and only if there may be one.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        visible = " ".join(nvidia_smi("index"))
+    names = visible.replace(",", " ").split()
+    if not names:
+        return []
+    script = "import keras; print(len(keras.distribution.list_devices('gpu')))"
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+        )
+    except subprocess.TimeoutExpired as error:
+        warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
+        return []
+    answer = asked.stdout.split()
+    usable = int(answer[-1]) if asked.returncode == 0 and answer else 0
+    return names[:usable]

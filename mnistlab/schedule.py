@@ -5,40 +5,22 @@ same worker, which has the traced model. So progress, resuming and a lost worker
 no shared file system: at most one epoch is lost.
 """
 
-import logging
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mnistlab import MnistlabError, store
+from mnistlab import clusters, store
 from mnistlab.data import Dataset
-from mnistlab.environment import differences, identity, nvidia_smi
+from mnistlab.environment import gpus, identity
 from mnistlab.models.sizes import macs
 from mnistlab.runs import Run, RunSpec
 from mnistlab.train import Arrays, read_history
-
-
-class ScheduleError(MnistlabError, ValueError):
-    """Training cannot be scheduled: no scheduler, or no worker of the same code."""
-
-
-class SchedulerGone(MnistlabError, ConnectionError):
-    """The scheduler ended while it was used; the same call goes on."""
 
 
 @dataclass(frozen=True)
@@ -64,201 +46,6 @@ def cost(spec: RunSpec) -> int:
 def longest_first(specs: Iterable[RunSpec]) -> list[RunSpec]:
     """Specifications by cost: a long run that began last would keep all waiting."""
     return sorted(specs, key=cost, reverse=True)
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Answer an interrupt when what is begun has ended, and let it not reach children.
-
-    Ctrl-C goes to the whole process group, but only this process is to answer it.
-    Threads and processes inherit that SIGINT is blocked.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    resource_tracker.ensure_running()  # later it would unblock SIGINT
-    noted: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: noted.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if noted:
-            signal.raise_signal(noted[0])
-
-
-def gpus() -> list[str]:
-    """The GPUs that the backend can use, by CUDA's numbers; none on most machines.
-
-    The backend is asked in a process of its own, and only if there may be one.
-    """
-    if shutil.which("nvidia-smi") is None:
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        visible = " ".join(nvidia_smi("index"))
-    names = visible.replace(",", " ").split()
-    if not names:
-        return []
-    script = "import keras; print(len(keras.distribution.list_devices('gpu')))"
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
-        )
-    except subprocess.TimeoutExpired as error:
-        warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
-        return []
-    answer = asked.stdout.split()
-    usable = int(answer[-1]) if asked.returncode == 0 and answer else 0
-    return names[:usable]
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[Any]:
-    """A client of a running cluster."""
-    from distributed import Client
-    from distributed.comm import CommClosedError
-
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError, MemoryError) as error:
-        # Dask takes what another program answers for the length of a message.
-        raise ScheduleError(
-            f"--scheduler {address}: expected a Dask scheduler to answer there within "
-            "10 seconds, and none did; start one with `dask scheduler` (README.md)"
-        ) from error
-    # A connection that is lost would be logged with its tracebacks, again and again.
-    log = logging.getLogger("distributed.client")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        with client:
-            try:
-                yield client
-            except (OSError, CancelledError) as error:
-                gone = isinstance(error, CommClosedError) or client.status != "running"
-                if not gone:
-                    raise  # the disk is full, for instance
-                raise SchedulerGone(
-                    f"--scheduler {address}: the scheduler is gone; the same command "
-                    "goes on from the epochs that have finished"
-                ) from error
-    finally:
-        log.setLevel(level)
-
-
-@contextmanager
-def _hidden_script() -> Iterator[None]:
-    """Let worker processes not import the script that called this.
-
-    They need nothing of it, and it may train without asking whether it is `__main__`.
-    """
-    main: Any = sys.modules["__main__"]
-    kept = {name: getattr(main, name, None) for name in ("__file__", "__spec__")}
-    vars(main).update(dict.fromkeys(kept))
-    try:
-        yield
-    finally:
-        vars(main).update(kept)
-
-
-@contextmanager
-def _local_cluster(count: int) -> Iterator[Any]:
-    """Worker processes of one thread on this machine, and their client."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    distributed = dask.config.merge(*dask.config.defaults)["distributed"]
-    settings = {
-        "distributed": distributed,  # not as a user has set it for other work
-        # Said to us at once; an epoch is tried again with the state that it needs.
-        "distributed.scheduler.allowed-failures": 0,
-        # Nannies see their worker die; one that was only suspended has not died.
-        "distributed.scheduler.worker-ttl": None,
-        "distributed.comm.timeouts.connect": "60s",
-        # What happens to a task comes back with it; a worker's log, such as that a
-        # connection was closed when all was done, only frightens.
-        "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": (
-            "critical"
-        ),
-    }
-    with dask.config.set(settings), _hidden_script(), ExitStack() as stack:
-        try:
-            with socket.create_server(("127.0.0.1", 0)) as server:
-                socket.create_connection(server.getsockname(), timeout=10).close()
-            with _interrupts_wait():
-                cluster = stack.enter_context(
-                    LocalCluster(
-                        n_workers=count,
-                        threads_per_worker=1,
-                        processes=True,
-                        memory_limit=0,
-                        dashboard_address="127.0.0.1:0",  # any free port
-                        host="127.0.0.1",
-                        silence_logs=logging.CRITICAL,  # what matters is reported here
-                    )
-                )
-            client = stack.enter_context(Client(cluster, direct_to_workers=True))
-        except Exception as error:
-            first: BaseException = error
-            while first.__cause__ or first.__context__:
-                first = first.__cause__ or first.__context__ or first
-            raise ScheduleError(
-                f"workers cannot be started here ({type(first).__name__}: {first}); "
-                "they need sockets on 127.0.0.1, shared memory and room for temporary "
-                "files, or use --scheduler"
-            ) from error
-        try:
-            yield client
-        except BaseException:
-            # Left to itself, Dask waits for epochs that nobody will see.
-            for nanny in cluster.workers.values():
-                with suppress(OSError, TypeError):
-                    os.kill(nanny.pid, signal.SIGKILL)
-            raise
-
-
-def _accepted(
-    client: Any, expected: dict[str, str], known: dict[str, str]
-) -> list[str]:
-    """The addresses of workers that train the same numbers as this checkout.
-
-    `known` keeps what was found wrong with each address, and is added to; a worker
-    that is refused is named once, in a warning.
-    """
-
-    def ask():  # travels to the worker as code: it may have no mnistlab
-        from mnistlab.environment import identity
-
-        return identity()
-
-    addresses = list(client.nthreads())
-    new = [address for address in addresses if address not in known]
-    if new:
-        answers = client.run(ask, workers=new, on_error="return")
-        for address, answer in answers.items():
-            if isinstance(answer, OSError):
-                continue  # it has just died
-            if isinstance(answer, ImportError):
-                known[address] = f"it has no such mnistlab ({answer})"
-            elif isinstance(answer, Exception):
-                known[address] = f"{type(answer).__name__}: {answer}"
-            else:
-                known[address] = differences(expected, answer)
-            if known[address]:
-                info = client.scheduler_info(n_workers=-1)["workers"]
-                name = info.get(address, {}).get("name", address)
-                warnings.warn(
-                    f"worker {name} at {address} is not used: {known[address]}",
-                    stacklevel=3,
-                )
-    return [address for address in addresses if known.get(address) == ""]
 
 
 def train_runs(
@@ -294,20 +81,19 @@ def train_runs(
     """
     if not specs:
         return []
-    results: dict[RunSpec, Progress] = {}
     devices: list[str] = []
     if scheduler:
-        cluster = _cluster(scheduler)
+        cluster = clusters.running_cluster(scheduler)
     else:
         import dask
 
         devices = gpus()
         count = workers or len(devices) or dask.system.cpu_count()
-        cluster = _local_cluster(min(count, len(specs)))
+        cluster = clusters.local_cluster(min(count, len(specs)))
     with cluster as client, warnings.catch_warnings():
         # States and arrays are large on purpose; dask warns of that once each.
         warnings.filterwarnings("ignore", message="Sending large graph")
-        _train(client, specs, dataset, devices, out, fresh, report, results)
+        results = _train(client, specs, dataset, devices, out, fresh, report)
     return [results[spec] for spec in specs]
 
 
@@ -319,9 +105,8 @@ def _train(
     out: Path,
     fresh: bool,
     report: Callable[[Progress], None],
-    results: dict[RunSpec, Progress],
-) -> None:
-    """One run per worker at a time, until each of `specs` has its entry in `results`.
+) -> dict[RunSpec, Progress]:
+    """One run per worker at a time, until it is known of each how it ended.
 
     One run, one traced model, one core. The next epoch begins, from the state that the
     worker keeps, before that state has come here; it is sent only where it is needed.
@@ -333,7 +118,7 @@ def _train(
 
     expected = identity()
     known: dict[str, str] = {}
-    _accepted(client, expected, known)
+    clusters.accepted_workers(client, expected, known)
     arrays = Arrays(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
     try:
         client.register_plugin(HoldArrays(dataset.fingerprint, arrays, devices))
@@ -341,6 +126,7 @@ def _train(
         if not any(known.values()):
             raise  # else it is a refused worker that cannot take them
 
+    results: dict[RunSpec, Progress] = {}
     waiting = list(specs)
     states: dict[RunSpec, bytes] = {}  # the last one that came, of unfinished runs
     deaths: Counter[RunSpec] = Counter()  # of workers, while they trained the run
@@ -423,7 +209,7 @@ def _train(
 
     told = False
     while waiting or running:
-        accepted = _accepted(client, expected, known)
+        accepted = clusters.accepted_workers(client, expected, known)
         busy = {worker for _, _, worker in running.values()}
         for worker in [address for address in accepted if address not in busy]:
             if waiting:
@@ -431,7 +217,7 @@ def _train(
         if not running:
             refused = [reason for reason in known.values() if reason]
             if refused and not accepted:
-                raise ScheduleError(
+                raise clusters.ScheduleError(
                     f"none of the cluster's workers may be used: {'; '.join(refused)}"
                 )
             if not told:
@@ -446,3 +232,4 @@ def _train(
         for future in done:
             finish(future)
             future.release()
+    return results

@@ -12,8 +12,8 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,23 +33,26 @@ class StoreError(MnistlabError, OSError):
     """A file cannot be written: the disk is full or read-only, for instance."""
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say what to do about a file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}; make room or use another "
+            "--out, and the same command goes on from here"
+        ) from error
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it, if they are not there.
 
     Raises:
         StoreError: it cannot be made.
     """
-    try:
+    with _writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _store_error(path, error) from error
-
-
-def _store_error(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"cannot write {path}: {error.strerror}; make room or use another "
-        "--out, and the same command goes on from here"
-    )
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -60,23 +63,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     # Not `tempfile`, whose files are for their owner alone: some mounts refuse chmod.
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            try:
-                os.fsync(file.fileno())
-            except OSError as error:
-                if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-                    raise  # else this mount cannot do it
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise _store_error(path, error) from error
-        raise
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                try:
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+                        raise  # else this mount cannot do it
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 def run_folder(out: Path, spec: RunSpec) -> Path:
@@ -96,10 +98,8 @@ def npz(*, compressed: bool = False, **arrays: Any) -> bytes:
 
 def _drop_record(folder: Path) -> None:
     make_folder(folder)
-    try:
+    with _writing(folder / "run.json"):
         (folder / "run.json").unlink(missing_ok=True)
-    except OSError as error:
-        raise _store_error(folder / "run.json", error) from error
 
 
 def write_run(
@@ -254,13 +254,6 @@ def runs_named(names: Sequence[str], out: Path) -> list[Run]:
     kept = {f"{run.name}/{run.key16}": run for run in evidence()}
     found = (read_run(out / "runs" / name) or kept.get(name) for name in names)
     return [run for run in found if run is not None]
-
-
-def stored_runs(root: Path, status: str = "reused") -> list[Run]:
-    """All finished runs below an output folder, by name, seed and key."""
-    found = (read_run(p.parent, status) for p in Path(root).glob("runs/*/*/run.json"))
-    runs = [run for run in found if run is not None]
-    return sorted(runs, key=lambda run: (run.name, run.seed, run.key16))
 
 
 def write_checkpoint(out: Path, spec: RunSpec, state: bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mnistlab import MnistlabError, data, models, store
 from mnistlab.comparison import Gathered
@@ -285,29 +285,14 @@ def study(
 
 
 def load_runs(
-    *,
-    dataset: str = "mnist",
-    profile: str = "full",
-    protocol: str = "replicate",
-    seeds: Sequence[int] | None = None,
-    epochs: int | None = None,
-    train_size: int | None = None,
-    out: str | Path = "../build",
+    *, dataset: str = "mnist", out: str | Path = "../build", **parameters: Any
 ) -> Gathered:
     """Gather the runs of all families that are there, and train nothing.
 
     The parameters are those of `study`.
     """
-    digits = data.load(dataset)
-    specs = specify(
-        [experiment for family in models.FAMILIES.values() for experiment in family],
-        digits,
-        profile=profile,
-        protocol=protocol,
-        seeds=seeds,
-        epochs=epochs,
-        train_size=train_size,
-    )
+    collection = sum(models.FAMILIES.values(), ())
+    specs = specify(collection, data.load(dataset), **parameters)
     found = {spec: store.find_run(Path(out), spec) for spec in specs}
     return Gathered(
         runs=[run for run in found.values() if run is not None],

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mnistlab.clusters import SchedulerGone
 from mnistlab.data import Dataset
 from mnistlab.environment import environment, identity
 from mnistlab.runs import Run, RunSpec
-from mnistlab.schedule import Progress, SchedulerGone
+from mnistlab.schedule import Progress
 from mnistlab.store import (
     StoreError,
     find_run,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, loaded_by, make_spec, make_task
+from conftest import TINY, loaded_by, make_spec, make_task, stored_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -357,7 +357,7 @@ def test_a_stored_run_is_found_with_its_predictions(written, finished, tmp_path)
     np.testing.assert_array_equal(predicted, finished.outcome.predicted)
     np.testing.assert_array_equal(confidence, finished.outcome.confidence)
     assert store.stored_run(tmp_path, replace(spec, backend="jax")) is None
-    assert [run.key16 for run in store.stored_runs(tmp_path)] == [found.key16]
+    assert [run.key16 for run in stored_runs(tmp_path)] == [found.key16]
 
 
 def test_only_the_whole_recipe_on_all_of_mnist_compares_with_2019(written):
@@ -414,7 +414,7 @@ def test_a_run_without_its_record_has_not_finished(written, tmp_path):
     spec, run = written
     (run.folder / "run.json").unlink()
     assert store.stored_run(tmp_path, spec) is None
-    assert store.stored_runs(tmp_path) == []
+    assert stored_runs(tmp_path) == []
 
 
 def test_a_checkpoint_is_read_back_and_dropped_when_the_run_ends(

@@ -9,7 +9,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from conftest import EXPERIMENTS, TINY, make_spec
+from conftest import EXPERIMENTS, TINY, make_spec, stored_runs
 
 from mnistlab import (
     comparison,
@@ -66,7 +66,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_trained(by_one_worker):
     out, specs, results, _ = by_one_worker
     assert [result.kind for result in results] == ["trained"] * 3 + ["failed"]
     assert "explodes, seed 0: the loss of epoch 1" in results[3].message
-    assert len(store.stored_runs(out)) == 3
+    assert len(stored_runs(out)) == 3
 
 
 def test_progress_tells_every_epoch(by_one_worker):

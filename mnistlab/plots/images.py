@@ -88,14 +88,9 @@ def normalizations(image: np.ndarray) -> Figure:
 
 
 def error_gallery(
-    runs: Sequence[Run],
-    x_test: np.ndarray,
-    y_test: np.ndarray,
-    *,
-    rows: int = 4,
-    columns: int = 8,
+    runs: Sequence[Run], x_test: np.ndarray, y_test: np.ndarray
 ) -> Figure:
-    """Draw the test images that some run got wrong, the surest mistake first.
+    """Draw 32 test images that some run got wrong, the surest mistake first.
 
     Each says what it was given as and taken for, how sure the surest wrong run was,
     and in how many of the runs it was wrong. A star marks a doubtful label.
@@ -104,14 +99,12 @@ def error_gallery(
         runs: any runs on these test images.
         x_test: the test images, uint8 (n, 28, 28).
         y_test: their labels, uint8 (n,).
-        rows: how many rows at most.
-        columns: how many images in a row.
     """
     found = mistakes(runs, y_test)
     if not found:
         why = "No run got any test image wrong." if runs else "There are no runs yet."
         return look.figure_of(look.nothing(None, why))
-    shown = found[: rows * columns]
+    shown = found[:32]
     titles = [
         f"{mistake.given}{'*' if mistake.doubtful else ''} → {mistake.predicted}\n"
         f"{100 * mistake.confidence:.1f} % sure\n"
@@ -121,7 +114,7 @@ def error_gallery(
     figure = look.titled_mosaic(
         x_test[[mistake.index for mistake in shown]],
         titles,
-        columns,
+        columns=8,
         margin=13,
         size=1.35,
         colours=["#a03000" if mistake.doubtful else "black" for mistake in shown],

@@ -85,10 +85,10 @@ def row(
     **options: Any,
 ) -> None:
     """Draw a row: a point for each value, and a bar where there is an interval."""
+    ax.scatter(values, [y] * len(values), color=[color], zorder=3, **options)
     if interval is not None:
         low, high = interval
         ax.hlines(y, low, high, color=color, linewidth=6, alpha=0.35)
-    ax.scatter(values, [y] * len(values), color=[color], zorder=3, **options)
 
 
 def describe(drawn: Drawn, text: str) -> Drawn:

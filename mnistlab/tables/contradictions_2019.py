@@ -4,12 +4,7 @@ import pandas as pd
 
 from mnistlab import models, reported
 from mnistlab.models.experiment import Experiment, layer_names, with_output
-from mnistlab.tables.architectures import (
-    crossed,
-    distinct,
-    regularization,
-    settings,
-)
+from mnistlab.tables import architectures
 from mnistlab.tables.base import Table
 
 ALL = {
@@ -43,33 +38,37 @@ def contradictions() -> Table:
     final = reported.finals()
     of_b = {name: e for name, e in ALL.items() if final[name].letter == "B"}
     of_c = [e for name, e in ALL.items() if final[name].letter == "C"]
-    convs = [conv for e in of_b.values() for conv in settings(e, "Conv2D")]
+    convs = sum((architectures.settings(e, "Conv2D") for e in of_b.values()), [])
+    strides = {architectures.crossed(conv["strides"]) for conv in convs}
     plain = ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32")
-    has_dropout = {name: bool(settings(e, "Dropout")) for name, e in ALL.items()}
+    has_dropout = {
+        name: bool(architectures.settings(e, "Dropout")) for name, e in ALL.items()
+    }
     a3, d1 = ALL["conv3_a3"], reported.history("conv3_d1")[-1]
     third = {name: fifth_weight(e) for name, e in ALL.items()}
     right = ", ".join(_short(n) for n, weight in third.items() if "output" in weight)
     accuracies = {name: final[name].test_accuracy for name in of_b}
     top = max(accuracies, key=accuracies.__getitem__)
+    penalty = architectures.regularization(ALL[top])
 
     def said(name: str, column: str) -> str:
-        return reported.entry(final[name].letter, name, column)
+        return reported.entries()[final[name].letter, name, column]
 
     def best(name: str) -> float:
         return max(epoch["accuracy"] or 0 for epoch in reported.history(name))
 
     rows = [
         (1, "B34", "convolutions, B's table", said("conv5_b34", "#ConvNets"),
-         len(settings(ALL["conv5_b34"], "Conv2D"))),
+         len(architectures.settings(ALL["conv5_b34"], "Conv2D"))),
         *((2, _short(name), column, said(name, column), has)
           for name in ("conv5_b51", "conv5_b52")
           for column in ("Dropout", "BatchNormalization")
-          for has in [bool(settings(ALL[name], column))]),
+          for has in [bool(architectures.settings(ALL[name], column))]),
         (2, "B21, B22, B31, B32", "Dropout, by model",
          ", ".join(said(name, "Dropout") for name in plain),
          ", ".join(str(has_dropout[name]) for name in plain)),
         (2, "all of B", "stride of the convolutions", said("conv2_b21", "Stride"),
-         distinct(crossed(conv["strides"]) for conv in convs)),
+         ", ".join(sorted(strides))),
         (3, "A3", "optimizer", said("conv3_a3", "optimizer"), a3.recipe.optimizer.kind),
         (3, "A3", "dropout", said("conv3_a3", "dropout"),
          "Yes" if has_dropout["conv3_a3"] else "No"),
@@ -93,9 +92,9 @@ def contradictions() -> Table:
               ("conv2_c1", "test accuracy", final["conv2_c1"].test_accuracy))),
         (9, "B", "regularised models", "end less accurate",
          f"B24 {accuracies['conv2_b24']} beats B22 {accuracies['conv2_b22']}; best is "
-         f"{_short(top)} {accuracies[top]} with {regularization(ALL[top])}"),
+         f"{_short(top)} {accuracies[top]} with {penalty}"),
         (10, "E3", "code against summary", "fewer layers in its code",
-         f"{len(settings(ALL['mlp_e3'], 'Dense'))} hidden dense "
+         f"{len(architectures.settings(ALL['mlp_e3'], 'Dense'))} hidden dense "
          "layers, as its summary says"),
     ]  # fmt: skip
     names = ["no.", "model", "subject", "2019 says", "its code or log says"]

@@ -13,43 +13,27 @@ import pandas as pd
 from IPython.display import HTML
 from prettytable import PrettyTable
 
-from mnistlab import reported
-from mnistlab.judging import (
-    Reproduction,
-    accuracy,
-    comparable,
-    reproduction,
-    trajectory,
-)
+from mnistlab import judging, reported
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
-from mnistlab.tables.architectures import (
-    crossed,
-    distinct,
-    dropout_rates,
-    filters,
-    regularization,
-    settings,
-)
-from mnistlab.tables.base import (
-    Table,
-    percent,
-    percent_range,
-    record_links,
-    versions_note,
-)
+from mnistlab.tables import architectures, base
 
 
 def _cells(letter: str, run: Run) -> dict[str, Any]:
     """A run's row of a 2019 notebook's table, by 2019's column."""
     experiment, test, last = run.experiment, run.record["test"], run.history[-1]
-    convs, dropouts = settings(experiment, "Conv2D"), dropout_rates(experiment)
-    has_batchnorm = bool(settings(experiment, "BatchNormalization"))
+    convs, dropouts = (
+        architectures.settings(experiment, "Conv2D"),
+        architectures.dropout_rates(experiment),
+    )
+    has_batchnorm = bool(architectures.settings(experiment, "BatchNormalization"))
     if letter == "A":
-        pools = settings(experiment, "MaxPooling2D")
+        pools = architectures.settings(experiment, "MaxPooling2D")
         return {
-            "kernels": filters(experiment),
-            "pooling": distinct(crossed(pool["pool_size"]) for pool in pools),
+            "kernels": architectures.filters(experiment),
+            "pooling": architectures.distinct(
+                architectures.crossed(pool["pool_size"]) for pool in pools
+            ),
             "dropout": dropouts,
             "batch normalisation": "yes" if has_batchnorm else "no",
             "optimizer": experiment.recipe.optimizer.kind,
@@ -59,12 +43,14 @@ def _cells(letter: str, run: Run) -> dict[str, Any]:
     if letter == "B":
         return {
             "#ConvNets": len(convs),
-            "#Kernels/Filters": filters(experiment),
-            "Padding": distinct(conv["padding"] for conv in convs),
-            "Stride": distinct(crossed(conv["strides"]) for conv in convs),
+            "#Kernels/Filters": architectures.filters(experiment),
+            "Padding": architectures.distinct(conv["padding"] for conv in convs),
+            "Stride": architectures.distinct(
+                architectures.crossed(conv["strides"]) for conv in convs
+            ),
             "Dropout": dropouts != "-",
             "BatchNormalization": has_batchnorm,
-            "Regularization": regularization(experiment),
+            "Regularization": architectures.regularization(experiment),
             "TRAIN_LOSS": round(last["loss"], 5),
             "TEST_LOSS": round(test["loss"], 5),
             "TRAIN_ACC": round(last["accuracy"], 5),
@@ -72,7 +58,7 @@ def _cells(letter: str, run: Run) -> dict[str, Any]:
         }
     if letter == "C":
         return {
-            "filters per layer": filters(experiment),
+            "filters per layer": architectures.filters(experiment),
             "conv layers": len(convs),
             "test accuracy": round(test["accuracy"], 4),
             "test score": round(test["loss"], 6),
@@ -122,7 +108,7 @@ def as_2019(runs: Sequence[Run]) -> HTML:
     return HTML("".join(parts) or "<p>2019 made no table of these models.</p>")
 
 
-def reported_2019(experiments: Sequence[Experiment]) -> Table:
+def reported_2019(experiments: Sequence[Experiment]) -> base.Table:
     """What 2019 printed for these experiments, without anything of today."""
     finals = reported.finals()
     rows = [
@@ -130,27 +116,30 @@ def reported_2019(experiments: Sequence[Experiment]) -> Table:
             "model": final.name,
             "training accuracy (%)": "not printed"
             if final.train_accuracy is None
-            else percent(final.train_accuracy),
-            "test accuracy (%)": percent(final.test_accuracy),
+            else base.percent(final.train_accuracy),
+            "test accuracy (%)": base.percent(final.test_accuracy),
             "test loss": f"{final.test_loss:.4f}",
             "time": final.time or None,
         }
         for final in (finals[e.name] for e in experiments if e.name in finals)
     ]
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")  # E printed no times
-    return Table(frame, "2019: one run each, validated on the test set.")
+    return base.Table(frame, "2019: one run each, validated on the test set.")
 
 
 def row_beside_2019(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     """2019's figures of a model beside those of its runs that compare, as text."""
-    own = comparable(runs).get(name, {}).values()
-    at_end, on_the_way = reproduction(name, runs), trajectory(name, runs)
-    between = percent_range(at_end.interval) if at_end.interval is not None else ""
-    ours = [accuracy(run) for run in own]
+    own = judging.comparable(runs).get(name, {}).values()
+    at_end, on_the_way = (
+        judging.reproduction(name, runs),
+        judging.trajectory(name, runs),
+    )
+    between = base.percent_range(at_end.interval) if at_end.interval is not None else ""
+    ours = [judging.accuracy(run) for run in own]
     return {
         "model": name,
-        "2019 (%)": percent(at_end.reported),
-        "ours (%)": percent(float(np.mean(ours))) if ours else "",
+        "2019 (%)": base.percent(at_end.reported),
+        "ours (%)": base.percent(float(np.mean(ours))) if ours else "",
         "seeds": len(ours),
         "one more run, 95 % (%)": between,
         "accuracy": at_end.verdict,
@@ -163,17 +152,17 @@ def beside_2019(
     experiments: Sequence[Experiment],
     runs: Sequence[Run],
     evidence: Sequence[Run] = (),
-) -> Table:
+) -> base.Table:
     """2019's test accuracy and training losses beside ours, with a verdict on each.
 
     Only runs of the whole 2019 recipe on all of MNIST count; a model without one has
     none. The rules are `mnistlab.judging.reproduction` and `trajectory`.
     """
     known = [run for run in [*evidence, *runs] if run.compares_with_2019]
-    found = comparable(known)
+    found = judging.comparable(known)
     rows = [
         row_beside_2019(experiment.name, known)
-        | {"seeds": record_links(list(found.get(experiment.name, {}).values()))}
+        | {"seeds": base.record_links(list(found.get(experiment.name, {}).values()))}
         for experiment in experiments
         if experiment.name in reported.finals()
     ]
@@ -191,14 +180,14 @@ def beside_2019(
             " This build's own runs are not among them: only the whole recipe on all "
             "of MNIST under the protocol replicate compares (--profile full)."
         )
-    return Table(pd.DataFrame(rows), text + versions_note(known))
+    return base.Table(pd.DataFrame(rows), text + base.versions_note(known))
 
 
-def ratio(found: Reproduction) -> str:
+def ratio(found: judging.Reproduction) -> str:
     """The mean ratio of losses, and where one more run's would be with 95 %.
 
     >>> from mnistlab.stats import Interval
-    >>> ratio(Reproduction("", (1.0, 1.21), 1.0, Interval(0.9, 1.3)))
+    >>> ratio(judging.Reproduction("", (1.0, 1.21), 1.0, Interval(0.9, 1.3)))
     '1.10 (0.90 to 1.30)'
     """
     if found.interval is None:
