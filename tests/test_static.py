@@ -107,6 +107,27 @@ OUTPUTS = {
         {"application/vnd.vegalite.v5+json": {}, "text/plain": "Chart"},
         r"<pre.*>Chart</pre>.*application/vnd.vegalite.v5\+json needs", 1,
     ),
+    "plotly for notebooks": (
+        {
+            "application/vnd.plotly.v1+json": {"data": []},
+            "text/html": "<div id='p'></div><script>require(['plotly'])</script>",
+        },
+        "needs JupyterLab to be shown", 1,
+    ),
+    "bokeh": (
+        {
+            "application/vnd.bokehjs_exec.v0+json": "",
+            "application/javascript": "Bokeh.embed()",
+        },
+        "bokehjs_exec.*needs JupyterLab to be shown", 1,
+    ),
+    "table of data": (
+        {
+            "application/vnd.dataresource+json": {},
+            "text/html": "<table><tr><td>1</td></tr></table>",
+        },
+        "<td>1</td>", 0,
+    ),
     "gif": ({"image/gif": "R0lG", "text/plain": "<Image>"}, "image/gif;base64,R0lG", 0),
     "json": ({"application/json": {"a": 1}, "text/plain": "<JSON>"}, '"a": 1', 0),
     "latex": ({"text/latex": r"$\frac{a}{b}$", "text/plain": "a/b"}, "<mfrac>", 0),
