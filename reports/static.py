@@ -32,7 +32,9 @@ SHOWN = {
     JAVASCRIPT, "text/html", "text/markdown", "image/svg+xml",
     "image/png", "image/jpeg",
 }  # fmt: skip
-CELL = re.compile(r'<div class="jp-Cell jp-(?:Code|Markdown|Raw)Cell')
+OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
+TERMINAL_LINK = re.compile("\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)")
+CELL = re.compile(r'<div class="jp-Cell jp-(?:Code|Markdown)Cell')
 # Scripts, and references with their whole tag but for what is embedded.
 REFERENCE = re.compile(
     r"<script\b(?P<script>.*?)</script>|<(?P<tag>a|img|link|iframe|source|video|audio"
@@ -110,11 +112,11 @@ def prepare(notebook: NotebookNode, page: str) -> list[str]:
     """Turn the outputs of a notebook to what static HTML can show.
 
     Returns:
-        How each cell is called, in their order.
+        How each cell of code or Markdown is called, in their order.
     """
     widgets = notebook.metadata.pop("widgets", {}).get(WIDGET.format("state"), {})
     models, counts, places = widgets.get("state", {}), dict[str, int](), list[str]()
-    for cell in notebook.cells:
+    for cell in (cell for cell in notebook.cells if cell.cell_type != "raw"):
         kind = {"markdown": "Markdown"}.get(cell.cell_type, cell.cell_type)
         injected = "injected-parameters" in cell.metadata.get("tags", ())
         counts[kind] = counts.get(kind, 0) + (not injected)
@@ -131,6 +133,8 @@ def _shown(
 ) -> list[NotebookNode]:
     """An output as one or several that can be shown."""
     if "data" not in output:
+        if "text" in output:  # as a terminal shows it: lines overwritten, no links
+            output.text = OVERWRITTEN.sub("", TERMINAL_LINK.sub("", output.text))
         return [output]
     data = output.data
     view = data.pop(WIDGET.format("view"), None)

@@ -83,7 +83,7 @@ FORGET = """import os, subprocess, sys
 code = [sys.executable, "-c", "import time; time.sleep(300)", {name!r}]
 subprocess.Popen(code)
 if not os.fork():
-    subprocess.Popen(code, start_new_session=True, env={{}})
+    subprocess.Popen(code, start_new_session=True)
     os._exit(0)"""
 
 
@@ -334,7 +334,7 @@ def test_a_child_of_a_killed_build_ends_itself(tmp_path):
 SURROUNDINGS = {
     "a session of its own": (
         "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', "
-        "'import time; time.sleep(300)', {name!r}], start_new_session=True)",
+        "'import time; time.sleep(300)', {name!r}], start_new_session=True, env={})",
         None, "published", "",
     ),
     "too much output": (
