@@ -13,7 +13,7 @@ from mnistlab import runs, store, train
 
 # Lines of code that each, and a module of it, may have; who removes some lowers them.
 MOST = {
-    "mnistlab": (5_214, 300),
+    "mnistlab": (5_207, 300),
     "reports": (2_250, 346),
     "run_all.py": (209, 209),
 }
