@@ -142,13 +142,12 @@ def local_cluster(count: int) -> Iterator[Any]:
                 )
             client = stack.enter_context(Client(cluster, direct_to_workers=True))
         except Exception as error:
-            first: BaseException = error
-            while first.__cause__ or first.__context__:
-                first = first.__cause__ or first.__context__ or first
+            cause: BaseException = error
+            while cause.__cause__:
+                cause = cause.__cause__
             raise ScheduleError(
-                f"workers cannot be started here ({type(first).__name__}: {first}); "
-                "they need sockets on 127.0.0.1, shared memory and room for temporary "
-                "files, or use --scheduler"
+                f"no worker can be started here ({type(cause).__name__}: {cause}); it "
+                "needs sockets on 127.0.0.1, shared memory and a temporary folder"
             ) from error
         try:
             yield client

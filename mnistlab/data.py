@@ -64,9 +64,8 @@ def resolve(dataset: str = "mnist") -> str:
         path = Path(dataset).expanduser().resolve(strict=True)
         str(path).encode()  # pages name it
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        why = str(error)
-        if isinstance(error, FileNotFoundError):
-            why = "there is nothing at that path"
+        missing = isinstance(error, FileNotFoundError)
+        why = "there is nothing at that path" if missing else error
         raise DataError(
             f"dataset {dataset!r}: expected mnist, or the path of a folder of IDX "
             f"files or of an .npz file; {why}"

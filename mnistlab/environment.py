@@ -24,15 +24,8 @@ BACKEND_PACKAGES = {
     "jax": ("jax", "jaxlib"),
     "torch": ("torch",),
 }
-# Variables of these names may decide numbers: a worker drops those that its backend
-# reads when it is imported, and records those that were read before or say where to
-# train.
-DROPPED = ("DNNL_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_")
-KEPT = ("TF_CPP_", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_")
-RECORDED = (
-    "CUBLAS_", "CUDA_VISIBLE_DEVICES", "GLIBC_TUNABLES", "JAX_", "NPY_",
-    "NVIDIA_TF32_OVERRIDE", "XLA_",
-)  # fmt: skip
+# Variables that may decide numbers or the device, and are not reset in a worker.
+RECORDED = ("CUBLAS_", "CUDA_VIS", "GLIBC_", "JAX_", "NPY_", "NVIDIA_TF32", "XLA_")
 
 
 @cache
@@ -133,20 +126,9 @@ def environment() -> dict[str, Any]:
         or platform.processor(),
         "gpus": nvidia_smi("name"),  # used or not
         "cores": os.cpu_count(),
-        "variables": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name.startswith(RECORDED)
-        },
+        "variables": {k: v for k, v in os.environ.items() if k.startswith(RECORDED)},
         "packages": {k: v for k, v in versions.items() if v != "not installed"},
     }
-
-
-def drop_variables() -> None:
-    """Take out of this process's environment what would change its numbers."""
-    for name in list(os.environ):
-        if name.startswith(DROPPED) and not name.startswith(KEPT):
-            del os.environ[name]
 
 
 def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -180,9 +162,7 @@ def nvidia_smi(what: str) -> list[str]:
         return []
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
     try:  # it hangs for ever where a driver is broken
-        listed = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=10
-        )
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired) as error:
         warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
         return []

@@ -1,6 +1,5 @@
 """Read digits from IDX and npz files, and refuse what is damaged or something else."""
 
-import difflib
 import gzip
 import struct
 import zipfile
@@ -22,7 +21,6 @@ IDX_FILES = {
 }
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-GZIP = b"\x1f\x8b"
 
 
 class DataError(MnistlabError, ValueError):
@@ -38,10 +36,10 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         DataError: an empty, truncated or damaged file, or another format.
     """
     raw = path.read_bytes()
-    if path.suffix == ".gz" or raw[:2] == GZIP:
+    if path.suffix == ".gz" or raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
-            if raw[:2] == GZIP:  # browsers do that
+            if raw[:2] == b"\x1f\x8b":  # browsers do that
                 raw = gzip.decompress(raw)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(
@@ -85,10 +83,7 @@ def _check(arrays: tuple[np.ndarray, ...], where: str) -> tuple[np.ndarray, ...]
             )
         others = labels[~np.isin(labels, range(10))]
         if others.size:
-            raise DataError(
-                f"{where}: expected {part} labels 0 to 9, got {others[0]}; the models "
-                "tell ten classes apart"
-            )
+            raise DataError(f"{where}: expected {part} labels 0 to 9, got {others[0]}")
     return arrays[0], arrays[1].astype(np.uint8), arrays[2], arrays[3].astype(np.uint8)
 
 
@@ -105,39 +100,17 @@ def _idx_file(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _missing(folder: Path, name: str) -> DataError:
-    """That a folder has no such file, what it has, and what to do."""
-    there = sorted(islice(folder.rglob("*"), 10_000))
-    names = {path.name.lower().removesuffix(".gz"): path for path in there}
-    for own in IDX_FILES:
-        if own in names and names[own].parent == folder:
-            del names[own]
-    found = [repr(str(path.relative_to(folder))) for path in there[:5]]
-    todo = ""
-    for near in difflib.get_close_matches(name, names, n=1, cutoff=0.7):
-        todo = f"if {str(names[near])!r} is that file, rename it or give its folder; "
-    return DataError(
-        f"{folder}: {name} (gzipped or not) is missing, found "
-        f"{', '.join(found) or 'nothing'}; {todo}the folder needs "
-        f"{', '.join(IDX_FILES)}, or mnist.npz alone"
-    )
-
-
 def _read_npz(path: Path) -> tuple[np.ndarray, ...]:
-    with open(path, "rb") as raw:
-        if not zipfile.is_zipfile(raw):
-            raise DataError(
-                f"{path}: expected an .npz file of plain arrays, got another format or "
-                "a part of a file; of IDX files give the folder that holds all four"
-            )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # It says what is no archive; NumPy would take it for a pickle.
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             found = {name: file[name] for name in ARRAYS if name in file.files}
             names = ", ".join(file.files) or "none"
     except (OSError, EOFError, ValueError, RuntimeError, MemoryError,
             zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise DataError(
-            f"{path}: expected an .npz file of plain arrays ({error}); fetch it again"
+            f"{path}: expected an .npz file of plain arrays ({error}); fetch it again, "
+            "or give the folder of the four IDX files"
         ) from error
     if len(found) < len(ARRAYS):
         raise DataError(
@@ -166,7 +139,13 @@ def read_files(path: Path) -> tuple[np.ndarray, ...]:
         arrays = []
         for name, file in files.items():
             if file is None:
-                raise _missing(path, name)
+                there = (str(p.relative_to(path)) for p in path.rglob("*"))
+                found = ", ".join(map(repr, sorted(islice(there, 9)))) or "nothing"
+                raise DataError(
+                    f"{path}: {name} (gzipped or not) is missing, found {found}; "
+                    "rename what is meant, or give the folder in which are "
+                    f"{', '.join(IDX_FILES)}, or mnist.npz alone"
+                )
             arrays.append(read_idx(file, 3 if "images" in name else 1))
         return _check(tuple(arrays), str(path))
     except OSError as error:

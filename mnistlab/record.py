@@ -20,26 +20,21 @@ SCHEMA = 1
 @cache
 def commit() -> str:
     """The commit of this checkout, with `-dirty` if files differ, or `unknown`."""
-    # Hooks and submodules name another repository in the environment.
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
-    }
+    here = PACKAGE.parent
+    # Neither a repository around this checkout nor one that a hook's variables name.
+    own = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    own |= {"GIT_DIR": str(here / ".git"), "GIT_WORK_TREE": str(here)}
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(PACKAGE.parent), *arguments], env=environment,
+        return subprocess.run(
+            ["git", "-C", str(here), *arguments], env=own,
             capture_output=True, text=True, check=True, timeout=60,
-        )  # fmt: skip
-        return done.stdout
+        ).stdout.strip()  # fmt: skip
 
     try:
-        folder, head = git("rev-parse", "--show-prefix", "HEAD").split("\n")[:2]
-        changed = git("status", "--porcelain", "--untracked-files=no").strip()
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return "unknown"
-    if folder:  # of a repository that this checkout only lies in
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
     return f"{head}-dirty" if changed else head
 

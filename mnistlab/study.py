@@ -20,8 +20,6 @@ from mnistlab.runs import KNOWN, Run, RunSpec
 from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
-FEWEST = 12  # images that leave one to validate on under holdout
-
 
 class StudyError(MnistlabError, ValueError):
     """A parameter is wrong, or runs are missing: says which, and what to do."""
@@ -115,17 +113,12 @@ def specify(
     if epochs is not None:
         _count("epochs", epochs)
     available = len(dataset.x_train)
-    if train_size is not None:
-        _count("train_size", train_size, FEWEST)
-        if train_size > available:
-            raise StudyError(
-                f"train_size: {dataset.name} has {available:,} training images, got "
-                f"{train_size:,}"
-            )
-    if available < FEWEST:
+    # Fewer than 12 leave nothing to validate on under holdout.
+    asked = _count("train_size", available if train_size is None else train_size, 12)
+    if asked > available:
         raise StudyError(
-            f"{dataset.name}: expected at least {FEWEST} training images, got "
-            f"{available}"
+            f"train_size: {dataset.name} has {available:,} training images, got "
+            f"{asked:,}"
         )
     backend = choose("KERAS_BACKEND", os.environ["KERAS_BACKEND"], BACKEND_PACKAGES)
     versions = package_versions(BACKEND_PACKAGES[backend])

@@ -18,12 +18,12 @@ from typing import Any
 from distributed import WorkerPlugin
 
 from mnistlab import train
-from mnistlab.environment import (
-    differences,
-    drop_variables,
-    environment,
-    identity,
-)
+from mnistlab.environment import differences, environment, identity
+
+# Backends read these when they are imported, and most decide bits; but for where
+# memory and messages go.
+DROPPED = ("DNNL_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_")
+KEPT = ("TF_CPP_", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_")
 
 _held: dict[str, train.Arrays] = {}
 # One model is kept traced, so one task at a time, however many threads a worker has.
@@ -78,6 +78,12 @@ def _keep_freed_memory() -> None:
         mallopt(mmap_threshold, 2**30)
 
 
+def _drop_variables() -> None:
+    for name in list(os.environ):
+        if name.startswith(DROPPED) and not name.startswith(KEPT):
+            del os.environ[name]
+
+
 @contextmanager
 def _mute_native_stderr():
     """TensorFlow's C++ greets on standard error, whatever its log level is."""
@@ -99,7 +105,7 @@ def prepare_backend() -> None:
     # A new model is traced anew; TensorFlow warns of that as if it were a mistake.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with _mute_native_stderr():
-        drop_variables()
+        _drop_variables()
         train.prepare_backend()
         import keras
 

@@ -233,9 +233,11 @@ def pages(
                 )
             specs = tuple(_specs(name, own, dataset))
         except StudyError as error:
-            if own != values:  # then it may be the command's fault, not the cell's
+            parameter = str(error).partition(":")[0]
+            is_own = parameter in own and own[parameter] == values[parameter]
+            if own != values and not is_own:  # it may be the command's fault
                 raise
-            problems[name] = error
+            problems[name] = StudyError(f"{name}.ipynb: " * is_own + str(error))
             continue
         made[name] = Page(name, paths[name], own, specs, dataset.fingerprint, values)
     if not made:

@@ -201,26 +201,28 @@ DATA = {
     ),
     "an IDX file alone": Case(
         ("--dataset", "{here}/a.gz"),
-        "give the folder that holds all four",
+        "File is not a zip file",
         raw("a.gz", gzip.compress(IMAGES)),
     ),
     "an array alone": Case(("--dataset", "{here}/a.npy"), "expected an .npz", npy),
     "names of a test set": Case(
-        HERE, "test-images.idx3-ubyte' is that file, rename it", renamed("t10k", "test")
+        HERE, "'test-images.idx3-ubyte', ", renamed("t10k", "test")
     ),
     "names of EMNIST": Case(
         HERE,
-        "emnist-digits-train-images-idx3-ubyte' is that file, rename it",
+        "'emnist-digits-train-images-idx3-ubyte', ",
         renamed("", "emnist-digits-"),
     ),
-    "files a folder below": Case(HERE, "or give its folder", renamed("", "raw/")),
+    "files a folder below": Case(
+        HERE, "or give the folder in which are", renamed("", "raw/")
+    ),
     "integers": Case(
         HERE,
         "right file, and of bytes?",
         with_file(TEST_LABELS, idx_bytes(np.zeros(8), 0xC02, (5, 8)), ""),
     ),
     "letters": Case(
-        HERE, "ten classes", with_file(TEST_LABELS, idx_bytes(np.full(5, 26)), "")
+        HERE, "labels 0 to 9", with_file(TEST_LABELS, idx_bytes(np.full(5, 26)), "")
     ),
     "a folder for a file": Case(HERE, f"{TEST_LABELS} (gzipped or", a_folder_for_it),
     "a link to nothing": Case(HERE, "expected files that can be read", dangling),
@@ -466,6 +468,11 @@ NOTEBOOKS = {
         notebook("x = 1").replace(b"profile = 'quick'", b"import os"),
         2,
         "may only hold lines such as name = 1",
+    ),
+    "a family that is none": (
+        notebook().replace(b"profile = 'quick'", b"family = None"),
+        2,
+        "mine.ipynb: family: expected one of mlp",
     ),
     "half a file": (notebook(DECLARE)[:-30], 2, "cannot be read as a notebook"),
     "an empty file": (b"", 2, "cannot be read as a notebook"),
