@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,6 +20,7 @@ from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
+ALL = sum(models.FAMILIES.values(), ())
 IMAGE_DATA_FORMATS = ("channels_last", "channels_first")
 
 
@@ -192,6 +194,17 @@ def lock_output(out: Path) -> Iterator[None]:
         lock.release()
 
 
+def look_up(
+    family: str | Iterable[Experiment],
+    dataset: data.Dataset,
+    out: str | Path,
+    **chosen: Any,
+) -> dict[RunSpec, Run | None]:
+    """The runs that are asked for, with those that are there; `chosen` as `specify`."""
+    specs = specify(family, dataset, **chosen)
+    return {spec: store.find_run(Path(out), spec) for spec in specs}
+
+
 def study(
     family: str | Iterable[Experiment],
     *,
@@ -227,16 +240,16 @@ def study(
         mnistlab.files.DataError: the data cannot be had.
     """
     digits = data.load(dataset)
-    specs = specify(
+    found = look_up(
         family,
         digits,
+        out,
         profile=profile,
         protocol=protocol,
         seeds=seeds,
         epochs=epochs,
         train_size=train_size,
     )
-    found = {spec: store.find_run(Path(out), spec) for spec in specs}
     missing = [spec for spec, run in found.items() if run is None]
     if missing and os.environ.get("MNISTLAB_TRAIN") == "never":
         names = "; ".join(spec.title for spec in missing)
@@ -278,17 +291,16 @@ def load_runs(
 
     The parameters are those of `study`.
     """
-    digits = data.load(dataset)
-    specs = specify(
-        [experiment for family in models.FAMILIES.values() for experiment in family],
-        digits,
+    found = look_up(
+        ALL,
+        data.load(dataset),
+        out,
         profile=profile,
         protocol=protocol,
         seeds=seeds,
         epochs=epochs,
         train_size=train_size,
     )
-    found = {spec: store.find_run(Path(out), spec) for spec in specs}
     return Gathered(
         runs=[run for run in found.values() if run is not None],
         evidence=store.evidence(),

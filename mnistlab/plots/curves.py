@@ -91,18 +91,30 @@ def awaited(experiment: Experiment) -> str:
 
 
 def learning_curve(
-    experiment: Experiment, runs: Sequence[Run], ax: Axes | None = None
+    experiment: Experiment,
+    runs: Sequence[Run],
+    ax: Axes | None = None,
+    *,
+    full: Sequence[Run] = (),
 ) -> Axes:
     """Draw an experiment's loss curve as 2019 did, with 2019's where it compares.
 
     The lowest seed is drawn in full, other seeds thin. The loss is the one that was
     minimised, so it includes an L2 penalty. 2019's epochs are dashed, the line broken
-    where its log has gaps, and only beside runs of the whole recipe.
+    where its log has gaps, and only beside runs of the whole recipe. Shorter runs have
+    those among `full` in a panel beside them.
     """
     if not has_runs(experiment, runs):
         return nothing(ax, awaited(experiment))
-    ax = panel(ax)
     first, *others = runs_of(experiment, runs)
+    whole = [run for run in full if run.compares_with_2019]
+    if has_runs(experiment, whole) and not first.compares_with_2019:
+        figure, (ax, beside) = plt.subplots(1, 2, figsize=(12, 4))
+        learning_curve(experiment, whole, beside)
+        beside.set_title(f"{experiment.name}: the committed full runs, and 2019")
+        told = f" Beside it the committed full runs: {figure.get_label()}"
+    else:
+        ax, told = panel(ax), ""
     for run in others:
         for name, line in (("val_loss", VALIDATION), ("loss", TRAIN)):
             ax.plot(*_series(run, name), line, alpha=0.3, linewidth=1)
@@ -121,7 +133,7 @@ def learning_curve(
         ax,
         f"Loss of {experiment.name} over {len(epochs)} epochs: on {where} images from "
         f"{validation[0]:.3f} to {validation[-1]:.3f}, in training from "
-        f"{training[0]:.3f} to {training[-1]:.3f}.",
+        f"{training[0]:.3f} to {training[-1]:.3f}.{told}",
     )
     return ax
 

@@ -37,6 +37,7 @@ QUANTITIES = {
     "macs": "multiply-adds per image",
     "cpu_seconds": "CPU seconds of training",
 }
+MOST_ERRORS, LEAST_ERRORS = 25, 0.2  # percent: the ends of the headline figure
 
 
 def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
@@ -106,9 +107,10 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
 def then_and_now(runs: Sequence[Run]) -> Figure:
     """Draw 2019's test accuracy of each of its 28 models, and today's beside it.
 
-    A filled marker is today's mean, small ones its runs, and a bar, where there are the
-    planned seeds, where one more run would lie with 95 %. A hollow diamond is 2019's
-    figure: outside of the bar it is not reproduced.
+    A filled marker is the mean of the planned seeds, of all there are if one is
+    missing; small ones are runs. A bar is where one more run would lie with 95 %, with
+    an arrow where it goes beyond the figure. A hollow diamond is 2019's figure: outside
+    of the bar it is not reproduced.
     """
     finals = reported.finals()
     names = list(finals)[::-1]
@@ -121,13 +123,18 @@ def then_and_now(runs: Sequence[Run]) -> Figure:
         if said.interval is not None:
             low, high = map(_error, said.interval)
             ax.hlines(y, low, high, color=shade, linewidth=7, alpha=0.3)
+            for edge, arrow in ((MOST_ERRORS, "<"), (LEAST_ERRORS, ">")):
+                if not high <= edge <= low:
+                    continue
+                ax.plot(edge, y, arrow, color=shade, markersize=7, clip_on=False)
         errors = [_error(accuracy(run)) for run in own]
         ax.scatter(errors, [y] * len(errors), color=shade, s=9, zorder=3)
         if errors:
-            ax.plot(np.mean(errors), y, "o", color=shade, markersize=6, zorder=4)
+            planned = [_error(value) for value in said.values] or errors
+            ax.plot(np.mean(planned), y, "o", color=shade, markersize=6, zorder=4)
         ax.plot(_error(finals[name].test_accuracy), y, "kD", mfc="none", zorder=5)
     ax.set_xscale("log")
-    ax.set_xlim(25, 0.2)
+    ax.set_xlim(MOST_ERRORS, LEAST_ERRORS)
     ticks = (80, 90, 95, 98, 99, 99.5)
     ax.set_xticks([100 - tick for tick in ticks], [f"{tick:g} %" for tick in ticks])
     ax.minorticks_off()

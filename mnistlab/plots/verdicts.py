@@ -84,13 +84,13 @@ def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) ->
         alpha=0.15,
         zorder=0,
     )
-    ax.set_xlabel(rule.quantity, fontsize=9)
+    ax.set_xlabel(claims.with_unit(rule), fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     ax.grid(axis="x", alpha=0.4)
     title = statement[0].upper() + statement[1:]
     ax.set_title(f"{title}: {verdict}", fontsize=9, loc="left")
     if "accuracy" in parts[0].rule.quantity:
-        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
 
 
 def conclusions(runs: Sequence[Run]) -> Figure:

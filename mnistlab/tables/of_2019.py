@@ -178,11 +178,14 @@ def _maybe_percent(value: float | None) -> str:
 
 
 def row_beside_2019(name: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """2019's figures of a model beside those of its runs that compare, as text."""
+    """2019's figures of a model beside those of its runs that compare, as text.
+
+    Ours are those of the planned seeds; of all there are if one of these is missing.
+    """
     own = comparable(runs).get(name, {}).values()
     at_end, on_the_way = reproduction(name, runs), trajectory(name, runs)
     between = percent_range(at_end.interval) if at_end.interval is not None else ""
-    ours = [accuracy(run) for run in own]
+    ours = at_end.values or [accuracy(run) for run in own]
     return {
         "model": name,
         "2019 (%)": percent(at_end.reported),
@@ -209,10 +212,12 @@ def beside_2019(
     found = comparable(known)
     rows = [
         row_beside_2019(experiment.name, known)
-        | {"seeds": record_links(list(found.get(experiment.name, {}).values()))}
         for experiment in experiments
         if _is_of_2019(experiment)
     ]
+    for row in rows:  # the planned seeds are the first ones
+        own = list(found.get(row["model"], {}).values())
+        row["seeds"] = record_links(own[: row["seeds"]])
     return Table(pd.DataFrame(rows), _why_not(runs) + versions_note(known))
 
 
@@ -231,8 +236,8 @@ def ratio(found: Reproduction) -> str:
 
 def _why_not(runs: Sequence[Run]) -> str:
     text = (
-        "Test accuracy after the last epoch: 2019's is of one run, ours the mean where "
-        "there are several seeds (each number is a link to its record). It is "
+        "Test accuracy after the last epoch: 2019's is of one run, ours the mean of "
+        "the planned seeds, or of those there are (links to their records). It is "
         "<em>reproduced</em> if 2019's lies where one more run of ours would with "
         "95 %, and that is at most half a point to each side; <em>not reproduced</em> "
         "if it lies outside. Losses: the mean ratio over all epochs that 2019 printed; "

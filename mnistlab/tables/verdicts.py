@@ -66,11 +66,12 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
     for statement, parts in judged.statements.items():
         verdict = judging.judge_statement(parts)
         rule, level = parts[0].rule, 100 * parts[0].level
+        quantity = html.escape(claims.with_unit(rule))
         shown += [
             f"<p>Hypothesis: {html.escape(statement)}. {_badge(verdict)}</p>",
             Table(
                 pd.DataFrame([_row(part) for part in parts]),
-                f"Measured: {html.escape(rule.quantity)}. The statement holds if the "
+                f"Measured: {quantity}. The statement holds if the "
                 f"{level:.4g} % interval of the mean over {rule.seeds} seeds lies "
                 f"{_bounds(rule)}, and fails if it lies wholly outside."
                 f"{_equivalent(rule)}",
@@ -108,9 +109,9 @@ def _equivalent(rule: Rule) -> str:
 
 
 def _number(value: float, rule: Rule) -> str:
-    """A value in the unit of its rule: accuracies in percent, as everywhere."""
+    """A value in the unit of its rule: hundredths where it is of accuracies."""
     if "accuracy" in rule.quantity:
-        return f"{100 * value:.2f} %"
+        return f"{100 * value:.2f}"
     text = f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -35,7 +35,10 @@ function switchCode(button) {
   const show = (open) => {
     cells.forEach((cell) => { cell.open = open; });
     button.setAttribute("aria-pressed", String(open));
-    button.textContent = open ? "Hide code" : "Show code";
+    const verb = document.createElement("span");  // not shown on a phone
+    verb.textContent = open ? "Hide " : "Show ";
+    button.replaceChildren(verb, "code");
+    button.setAttribute("aria-label", `${verb.textContent}code`);
   };
   button.addEventListener("click", () => {
     const open = button.getAttribute("aria-pressed") !== "true";
