@@ -129,6 +129,7 @@ def render(
         text = f"# Nothing was executed\n\n{html.escape(failure)}"
         cells = [nbformat.v4.new_markdown_cell(text)]
         notebook = nbformat.v4.new_notebook(cells=cells)
+    _say_what_is_empty(notebook)
     exporter = HTMLExporter(
         template_name="mnistlab",
         extra_template_basedirs=[str(TEMPLATES)],
@@ -141,6 +142,19 @@ def render(
     text, _ = exporter.from_notebook_node(notebook, resources)
     text = text.replace(CONTENTS, _contents(text), 1)
     return _finished(text, root)
+
+
+def _say_what_is_empty(notebook: Any) -> None:
+    """Turn figures that show nothing but a sentence into that, said once a page."""
+    said = set()
+    for cell in notebook.cells:
+        for output in list(cell.get("outputs", ())):
+            about = output.get("metadata", {}).get("image/png", {})
+            if about.get("empty") and about["alt"] in said:
+                cell.outputs.remove(output)
+            elif about.get("empty"):
+                output.data = {"text/markdown": about["alt"]}
+                said.add(about["alt"])
 
 
 def _contents(text: str) -> str:

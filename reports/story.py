@@ -86,10 +86,10 @@ def _sentences(runs: Sequence[Run], verdicts: str) -> list[str]:
         if verdict == judging.NOT_REPRODUCED
     )
     accuracy = (
-        f"Test accuracy: of {len(names) - waits} models with enough seeds, 2019's "
+        f"Test accuracy: of {len(names) - waits} models with enough runs, 2019's "
         f"figure is reproduced for {ends[judging.REPRODUCED]}, not reproduced for "
         f"{ends[judging.NOT_REPRODUCED]}{f' ({off})' if off else ''}, and undecided "
-        f"for {ends[judging.UNDECIDED]}, whose seeds differ too much to tell."
+        f"for {ends[judging.UNDECIDED]}, whose runs differ too much to tell."
     )
     if waits:
         accuracy += (
@@ -101,7 +101,7 @@ def _sentences(runs: Sequence[Run], verdicts: str) -> list[str]:
         f"Training: of {compared} models whose losses can be compared epoch by epoch, "
         f"{ways[judging.SAME]} train as in 2019.",
         f"Conclusions: {verdicts}. A conclusion counts "
-        "only if it holds over several seeds, by rules that were fixed beforehand.",
+        "only if it holds over several runs, by rules that were fixed beforehand.",
     ]
 
 
@@ -153,8 +153,9 @@ def _beginnings(name: str, own: Sequence[Run]) -> np.ndarray:
 
 def _printed(name: str) -> dict[int, float]:
     """The first training losses that 2019 printed, by epoch."""
-    said = [e for e in reported.history(name) if e["loss"] is not None][:BEGINNING]
-    return {int(e["epoch"] or 0): e["loss"] or 0.0 for e in said}
+    said = [(entry["epoch"], entry["loss"]) for entry in reported.history(name)]
+    known = [(int(epoch), loss) for epoch, loss in said if epoch and loss]
+    return dict(known[:BEGINNING])
 
 
 def _is_near(ratios: np.ndarray) -> bool:
@@ -170,12 +171,12 @@ def _d2(runs: Sequence[Run]) -> str:
     ratios, halves = _beginnings("conv5_d2", own), _beginnings("conv5_d2", control)
     first = ", ".join(f"{loss:.2f}" for loss in _printed("conv5_d2").values())
     text = (
-        f"D2's training losses of 2019 begin with {first}. In {_runs(own)} of the "
-        f"printed architecture 2019's are {_range(ratios)} times ours"
+        f"D2's training losses of 2019 begin with {first}. They are {_range(ratios)} "
+        f"times those of the printed architecture today ({_runs(own)})"
     )
     if _is_near(ratios):
         return f"{text}: the same beginning, within a tenth."
-    text += ": not the same training. 2019's summary prints no dropout rates."
+    text += ": not the same beginning. 2019's summary prints no dropout rates."
     if not control:
         return f"{text} Whether other rates explain it is not tested yet."
     fits = "explain" if _is_near(halves) else "do not explain"
@@ -197,9 +198,9 @@ def _c2(runs: Sequence[Run], tails: Path = TAILS) -> str:
     if own:
         ends = [judging.accuracy(run) for run in own]
         ways = [run.history[-1]["accuracy"] for run in own]
-        where = "below all" if said < min(ends) else "not below all"
+        where = "below" if said < min(ends) else "not below"
         text += (
-            f" Ours: {_percents(ends)} ({_runs(own)}); 2019's is {where} of them. In "
+            f" Ours: {_percents(ends)} ({_runs(own)}); 2019's is {where} that. In "
             f"training, with dropout on, our last accuracy is {_percents(ways)}."
         )
     else:

@@ -55,9 +55,9 @@ def confusion(runs: Sequence[Run], y_test: np.ndarray, ax: Axes | None = None) -
         ax.set_title(f"No errors; {of}")
     describe(
         ax,
-        f"Table of errors by given and predicted digit of {of}: {total:.0f}, each "
-        f"model at the mean of its seeds. The most frequent, {counts.max():.0f} times: "
-        f"a {given} taken for a {taken}.",
+        f"Wrong answers of {of}, by the image's digit and the digit that was answered: "
+        f"the mean of each model's seeds, summed over models, {total:.0f} in all. The "
+        f"most frequent, {counts.max():.0f} times: a {given} taken for a {taken}.",
     )
     return ax
 

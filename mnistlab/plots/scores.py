@@ -80,7 +80,7 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
             arrow = f"← 2019: {said:.2f}" if said < left else f"2019: {said:.2f} →"
             ax.text(edge, y, f" {arrow} ", ha=side, va="center", fontsize=9)
     ax.set_xlim(left, right)
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [title(name) for name in names])
     ax.set_ylim(-0.7, len(names) - 0.3)
     ax.set_xlabel("test accuracy (%); bar: 95 % interval of the mean over seeds")
     ax.grid(axis="x", alpha=0.4)
@@ -89,6 +89,7 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
         handles.append(plt.Line2D([], [], color="k", marker="x", ls="", label="2019"))
     ax.legend(handles=handles, fontsize=8, loc="best")
     seeds = {len(score.runs) for score in scores.values()}
+    counts = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
     best = names[-1]
     ax.set_title(
         f"{best} has the highest mean of {len(names)} models"
@@ -97,9 +98,9 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     )
     describe(
         ax,
-        f"Test accuracy of {len(names)} models with {min(seeds)} to {max(seeds)} seeds "
-        f"each. The highest mean is {best} with {100 * scores[best].mean:.2f} %, the "
-        f"lowest {names[0]} with {100 * scores[names[0]].mean:.2f} %.",
+        f"Test accuracy of {len(names)} models, each with {counts} seeds. The highest "
+        f"mean is {best} with {100 * scores[best].mean:.2f} %, the lowest {names[0]} "
+        f"with {100 * scores[names[0]].mean:.2f} %.",
     )
     return ax
 
@@ -276,7 +277,7 @@ def gaps(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
             [means[name][i] for name in names], range(len(names)),
             color=fill, edgecolor="0.15", zorder=3, s=26, label=part,
         )  # fmt: skip
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [title(name) for name in names])
     ax.set_ylim(-0.7, len(names) - 0.3)
     ax.set_xlabel("cross-entropy (nats), dropout off, no penalty")
     ax.grid(axis="x", alpha=0.4)

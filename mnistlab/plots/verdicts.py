@@ -19,6 +19,7 @@ COLOURS = {
     "undecided": "0.45",
     "not tested": "0.8",
 }
+TEXT = COLOURS | {"not tested": "0.45"}  # which can be read on white
 
 
 def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> Figure:
@@ -105,7 +106,7 @@ def conclusions(runs: Sequence[Run]) -> Figure:
             left += share
         ax.text(
             102, y, verdict.verdict, va="center", fontsize=9,
-            color=COLOURS[verdict.verdict], fontweight="bold",
+            color=TEXT[verdict.verdict], fontweight="bold",
         )  # fmt: skip
     ax.set_yticks(range(len(judged)), list(judged)[::-1])
     ax.set_xlim(0, 130)

@@ -65,14 +65,17 @@ def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
     experiments = [e for e in experiments if has_runs(e, runs)]
     if not experiments:
         return figure_of(nothing(None))
+    firsts = [runs_of(experiment, runs)[0] for experiment in experiments]
+    counts = [run.record["first_kernel"]["shape"][-1] for run in firsts]
+    heights = [0.35 + 0.7 * min(-(-count // columns), 2) for count in counts]
     figure, axes = plt.subplots(
         len(experiments),
-        figsize=(11, 1.75 * len(experiments)),
+        figsize=(11, sum(heights)),
+        height_ratios=heights,
         layout="constrained",
         squeeze=False,
     )
-    for ax, experiment in zip(axes.flat, experiments, strict=True):
-        run = runs_of(experiment, runs)[0]
+    for ax, experiment, run in zip(axes.flat, experiments, firsts, strict=True):
         first = run.record["first_kernel"]
         kernel = np.reshape(first["values"], first["shape"])
         if kernel.ndim == 2:

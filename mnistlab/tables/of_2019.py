@@ -142,9 +142,11 @@ def as_2019(runs: Sequence[Run]) -> HTML:
         ("D", table_d),
     ):
         if _of_letter(letter, runs):
+            made = table(runs)
+            if isinstance(made, pd.DataFrame):
+                made = Table(made.reset_index(names="run"))
             parts.append(f"<p><strong>Table of {letter}</strong></p>")
-            with pd.option_context("display.max_colwidth", None):
-                parts.append(table(runs)._repr_html_())
+            parts.append(made._repr_html_())
     if not runs:
         return HTML("<p>There are no runs to show here.</p>")
     return HTML("".join(parts) or "<p>2019 made no table of these models.</p>")

@@ -98,11 +98,11 @@ function sortable(table) {
   });
 }
 
-// A shadow, and a word, where a table goes on.
+// A shadow, and a word, where a table or a figure goes on.
 function showsMore(box) {
   const hint = document.createElement("div");
   hint.className = "hint";
-  hint.textContent = "scroll for more columns →";
+  hint.textContent = "scroll for more →";
   const update = () => {
     const left = box.scrollWidth - box.clientWidth - box.scrollLeft;
     box.classList.toggle("more-right", left > 1);
