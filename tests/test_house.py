@@ -12,7 +12,7 @@ from conftest import ROOT, loaded_by
 from mnistlab import runs, store, train
 
 # Lines of code that each may have; who removes some lowers the number.
-MOST = {"mnistlab": 5_555, "reports": 2_040, "run_all.py": 180}
+MOST = {"mnistlab": 5_640, "reports": 2_070, "run_all.py": 180}
 MOST_OF_A_MODULE = 360
 NO_CODE = (
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
