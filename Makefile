@@ -10,6 +10,7 @@ UV := $(shell command -v uv)
 INSTALL = $(if $(UV),uv pip install -q --python $(BIN)/python,$(BIN)/python -m pip \
 	install -q --disable-pip-version-check) -c constraints.txt
 INSTALLED := .venv/.installed
+NPM := $(shell command -v npm)
 # Containers often have no other user.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 STRIP := metadata.language_info cell.metadata.execution cell.metadata.papermill
@@ -36,7 +37,7 @@ test-browser: $(INSTALLED)  ## site, JupyterLab and tutorial for real: ten minut
 		"sudo apt-get install chromium"; exit 1; }
 	$(INSTALL) -e '.[dev,browser]'
 	$(BIN)/python -m pytest -q -m "browser or tutorial" tests/test_browser.py \
-		tests/test_docs.py
+		tests/test_docs.py tests/test_touch.py
 
 bench: $(INSTALLED)  ## time against plain notebooks: an hour; BENCH=short ten minutes
 	$(BIN)/python benchmarks/bench.py $(if $(filter short,$(BENCH)),--short)
@@ -57,11 +58,16 @@ lab: $(INSTALLED)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks \
 		--LabApp.news_url=None $(AS_ROOT)
 
-check: $(INSTALLED)  ## lint, formatting, types, and no outputs in notebooks
+check: $(INSTALLED) $(if $(NPM),node_modules/typescript)  ## lint, formatting, types, JavaScript too; no outputs in notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --keep-id --extra-keys "$(STRIP)" notebooks/*.ipynb
+	$(if $(NPM),npx tsc -p jsconfig.json,@echo "The site's JavaScript is not checked:" \
+		"npm is not here (on Debian and Ubuntu, apt install npm).")
+
+node_modules/typescript: package.json
+	npm install --silent --no-audit --no-fund && touch $@
 
 lock:  ## write constraints.txt anew; take the oldest PYTHON, so that all can have them
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -4,15 +4,19 @@
 Everything heavy is imported when it is needed, so that --help answers at once.
 """
 
+import io
 import os
 import signal
 import sys
 import time
 import warnings
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import click
+
+from mnistlab import MnistlabError
 
 EPILOG = """\b
 Examples:
@@ -25,15 +29,15 @@ Examples:
 
 # fmt: off
 @click.command(epilog=EPILOG, context_settings={"max_content_width": 88})
-@click.option("--profile", default="full", metavar="smoke|quick|full",
+@click.option("--profile", metavar="smoke|quick|full",
               help="How much is trained; full runs are committed and not trained "
-                   "again. Default: full.")
-@click.option("--dataset", default="mnist", metavar="mnist|PATH",
+                   "again. Default: as the notebook's cell says, full.")
+@click.option("--dataset", metavar="mnist|PATH",
               help="The images; PATH is a folder of IDX files or an .npz file of ten "
                    "classes of 28 x 28 bytes. Default: mnist.")
-@click.option("--protocol", default="replicate", metavar="replicate|holdout",
+@click.option("--protocol", metavar="replicate|holdout",
               help="Validate on the test set, as 2019 did, or on held-out training "
-                   "images. Default: replicate.")
+                   "images. Default: as the notebook's cell says, replicate.")
 @click.option("--only", multiple=True, metavar="NOTEBOOK",
               help="Only this notebook; may be given several times.")
 @click.option("--seeds", metavar="N", type=click.IntRange(1),
@@ -78,14 +82,15 @@ def build(
     if workers and scheduler:
         raise StudyError("--workers and --scheduler exclude each other; give one")
     out = Path(out).absolute()
-    dataset = data.resolve(dataset)
-    images = data.load(dataset)
-    options = {
+    dataset = dataset and data.resolve(dataset)
+    images = data.load(dataset or "mnist")
+    given = {
         "dataset": dataset,
         "profile": profile,
         "protocol": protocol,
-        "seeds": None if seeds is None else tuple(range(seeds)),
+        "seeds": seeds and tuple(range(seeds)),
     }
+    options = {name: value for name, value in given.items() if value is not None}
     assigned = dict(pages.parse_assignment(text) for text in assignments)
     shown = pages.pages(only, options, assigned, images)
     click.echo(f"Data: {images.sentence}.")
@@ -98,22 +103,22 @@ def build(
 
 def _interrupt(number, frame):
     """Ctrl-C ends the build in good order; a second one ends it at once."""
-    from reports.execute import end_process_tree
-
     def at_once(number, frame):
-        click.echo("Stopped at once; the same command goes on from here.", err=True)
-        end_process_tree(os.getpid(), itself=False)
-        os._exit(130)
+        with suppress(OSError):
+            click.echo("Stopped at once; the same command goes on from here.", err=True)
+        os._exit(130)  # workers and notebooks see it, and end themselves
 
     for signals in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signals, at_once)
-    click.echo("Interrupted; publishing what is complete. Again to stop at once.")
+    with suppress(OSError):
+        click.echo("Interrupted; publishing what is complete. Again to stop at once.")
     raise KeyboardInterrupt
 
 
 def _show_warning(message, *_, **__):
     """A line without the place in our source, which helps nobody."""
-    click.secho(f"WARNING: {message}", fg="yellow", err=True)
+    with suppress(OSError):
+        click.secho(f"WARNING: {message}", fg="yellow", err=True)
 
 
 def _dry_run(planned):
@@ -124,7 +129,8 @@ def _dry_run(planned):
         click.echo(f"run       {spec.title:24} {f'train ({why})' if why else 'reuse'}")
     for page in planned.pages:
         why, *_ = why_execute(planned, page, planned.missing)
-        click.echo(f"notebook  {page.name:24} {f'execute ({why})' if why else 'reuse'}")
+        what = f"{'fail' if page.problem else 'execute'} ({why})" if why else "reuse"
+        click.echo(f"notebook  {page.name:24} {what}")
     return 0
 
 
@@ -185,13 +191,18 @@ def _final_table(planned, published, started):
 
     from reports.build import status_of
 
+    console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table("notebook", "status", "seconds", "headline")
     for done in published:
+        said = done.headline or done.message
         table.add_row(
             done.page.name, f"[{'green' if done.is_good else 'red'}]{done.status}",
-            f"{done.seconds:.1f}", escape(done.headline or done.message),
+            f"{done.seconds:.1f}", escape(said),
         )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        if console.width < 60:  # too narrow for a table
+            click.echo(f"{done.page.name} {done.status} {done.seconds:.1f} s  {said}")
+    if console.width >= 60:
+        console.print(table)
     for spec, why in planned.failed.items():
         click.secho(f"{spec.title}: {why}", fg="red")
     counts = Counter(status_of(planned, spec) for spec in planned.specs)
@@ -200,20 +211,48 @@ def _final_table(planned, published, started):
     click.echo(f"Runs: {text or 'none'}. {total:.0f} s.")
 
 
+def _prepare_streams():
+    """Let closed streams lead nowhere, and escape what others cannot encode."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # else the next file would get its number
+            setattr(sys, name, open(os.devnull, mode))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_unwritable(stream, text=""):
+    """Whether nobody can read a stream; then it leads nowhere from now on.
+
+    Else Python would try again at its end, and end with a code of its own.
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
+    return False
+
+
 def main():
     """Run the command; a user's mistake is one line and exit code 2."""
+    _prepare_streams()
+    said = ""
     try:
         code = command.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
-        click.secho(f"run_all.py: {error.format_message()} (see --help)", err=True)
-        code = 2
+        code, said = 2, f"{error.format_message()} (see --help)"
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except (ValueError, OSError) as error:
-        if type(error).__module__.partition(".")[0] != "mnistlab":
-            raise
-        click.secho(f"run_all.py: {error}", err=True)
-        code = 2 if isinstance(error, ValueError) else 1
+    except MnistlabError as error:
+        code, said = 2 if isinstance(error, ValueError) else 1, str(error)
+    except OSError as error:  # a disk or a terminal that is gone, for instance
+        where = "standard output: " * _is_unwritable(sys.stdout, "\n")
+        code, said = 1, f"{where}{error}; the same command goes on from here"
+    _is_unwritable(sys.stderr, f"run_all.py: {said}\n" if said else "")
+    _is_unwritable(sys.stdout)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the exit code is decided
     sys.exit(code)

@@ -6,6 +6,10 @@ Importing the package imports no backend. It only says which one Keras is to use
 
 import os
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+class MnistlabError(Exception):
+    """A user's mistake or an interruption, which its sentence explains."""

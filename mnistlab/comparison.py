@@ -3,6 +3,7 @@
 Runs in, plain numbers out; tables and plots show them. Knows nothing about Keras.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,22 +64,15 @@ class Gathered:
 
     def _repr_html_(self) -> str:
         own = sum(run.status != "evidence" for run in self.runs)
-        text = f"<p>{own} runs of this build; {len(self.evidence)} committed full runs"
-        if self.missing:
-            names = ", ".join(spec.title for spec in self.missing)
-            text += f"; missing in this build: {names}"
-        return text + ".</p>"
+        kept = f"{len(self.evidence)} committed full runs"
+        return f"<p>{own} runs of this build; {kept}.</p>"
 
 
 def by_model(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Runs by model, in the order in which models come, each model's by seed."""
-    found: dict[str, list[Run]] = {}
-    for run in runs:
-        found.setdefault(run.name, []).append(run)
-    return {
-        name: sorted(own, key=lambda run: (run.seed, run.key16))
-        for name, own in found.items()
-    }
+    ordered = sorted(runs, key=lambda run: (run.seed, run.key16))
+    names = dict.fromkeys(run.name for run in runs)
+    return {name: [run for run in ordered if run.name == name] for name in names}
 
 
 def answers(run: Run, labels: np.ndarray) -> np.ndarray:
@@ -87,18 +81,19 @@ def answers(run: Run, labels: np.ndarray) -> np.ndarray:
     return predicted == labels[: len(predicted)]
 
 
-def ran_alike(one: Run, other: Run) -> bool:
-    """Whether the times of two runs compare: one backend, and like machines."""
-    a, b = one.record, other.record
-    return a["backend"] == b["backend"] and same_machine(
-        a["environment"], b["environment"]
-    )
-
-
 def timed_alike(runs: Sequence[Run]) -> list[Run]:
-    """Those of the runs whose times compare; of several such groups the largest."""
-    alike = [[run for run in runs if ran_alike(one, run)] for one in runs]
+    """Those of the runs whose times compare; of several such groups the largest.
+
+    Times compare that were taken with one backend, on like machines.
+    """
+    alike = [[run for run in runs if _ran_alike(one, run)] for one in runs]
     return max(alike, key=len, default=[])
+
+
+def _ran_alike(one: Run, other: Run) -> bool:
+    a, b = one.record, other.record
+    same = same_machine(a["environment"], b["environment"])
+    return same and a["backend"] == b["backend"]
 
 
 @dataclass(frozen=True)
@@ -110,19 +105,16 @@ class Score:
     """
 
     mean: float
-    runs: tuple[Run, ...]
+    runs: list[Run]
     seeds: stats.Interval | None
-
-
-def score(runs: Sequence[Run]) -> Score:
-    """The score of one model's runs."""
-    values = [accuracy(run) for run in runs]
-    return Score(float(np.mean(values)), tuple(runs), seeds_interval(values))
 
 
 def scores(runs: Sequence[Run]) -> dict[str, Score]:
     """The score of each model, the best mean first."""
-    found = {name: score(own) for name, own in by_model(runs).items()}
+    found = {}
+    for name, own in by_model(runs).items():
+        values = [accuracy(run) for run in own]
+        found[name] = Score(float(np.mean(values)), own, seeds_interval(values))
     return dict(sorted(found.items(), key=lambda item: -item[1].mean))
 
 
@@ -149,17 +141,14 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
     >>> pareto({"a": (1, 0.90), "b": (2, 0.95), "c": (3, 0.94)})
     ['a', 'b']
     """
-    on_front = [
-        name
-        for name, (price, value) in points.items()
-        if not any(
-            other_price <= price
-            and other_value >= value
-            and (other_price, other_value) != (price, value)
-            for other_price, other_value in points.values()
-        )
-    ]
-    return sorted(on_front, key=lambda name: points[name])
+
+    def is_beaten(name: str) -> bool:
+        price, value = points[name]
+        rivals = [point for point in points.values() if point != points[name]]
+        return any(cost <= price and other >= value for cost, other in rivals)
+
+    front = (name for name in points if not is_beaten(name))
+    return sorted(front, key=points.__getitem__)
 
 
 def agreement(runs: Sequence[Run]) -> tuple[list[str], np.ndarray]:
@@ -198,23 +187,20 @@ def mistakes(runs: Sequence[Run], labels: np.ndarray) -> list[Mistake]:
     `predicted` and `confidence` are those of the run that was surest of its mistake;
     `wrong` of `of` runs were wrong.
     """
-    found: dict[int, Mistake] = {}
+    wrong = defaultdict(list)
     for run in runs:
         predicted, confidence = run.predictions()
         for i in np.flatnonzero(predicted != labels[: len(predicted)]):
-            index, sure = int(i), float(confidence[i])
-            old = found.get(index)
-            wrong = 1 + (old.wrong if old else 0)
-            if old is not None and old.confidence >= sure:
-                answer, sure = old.predicted, old.confidence
-            else:
-                answer = int(predicted[i])
-            given = int(labels[index])
-            doubtful = (
-                run.record["dataset"]["fingerprint"] == MNIST_FINGERPRINT
-                and index in DOUBTFUL
+            wrong[int(i)].append((float(confidence[i]), int(predicted[i])))
+    prints = {run.record["dataset"]["fingerprint"] for run in runs}
+    found = []
+    for index, taken in wrong.items():
+        sure, answer = max(taken, key=lambda pair: pair[0])
+        doubtful = prints == {MNIST_FINGERPRINT} and index in DOUBTFUL
+        found.append(
+            Mistake(
+                index, int(labels[index]), answer, sure,
+                len(taken), len(runs), doubtful,
             )
-            found[index] = Mistake(
-                index, given, answer, sure, wrong, len(runs), doubtful
-            )
-    return sorted(found.values(), key=lambda mistake: -mistake.confidence)
+        )  # fmt: skip
+    return sorted(found, key=lambda mistake: -mistake.confidence)

@@ -56,17 +56,22 @@ def resolve(dataset: str = "mnist") -> str:
     """`mnist`, or the absolute path of a data set of one's own.
 
     Raises:
-        DataError: there is nothing at that path.
+        DataError: there is nothing at that path, or it cannot be read or named.
     """
     if dataset == "mnist":
         return dataset
-    path = Path(dataset).expanduser()
-    if not path.exists():
+    try:
+        path = Path(dataset).expanduser().resolve(strict=True)
+        str(path).encode()  # pages name it
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        why = str(error)
+        if isinstance(error, FileNotFoundError):
+            why = "there is nothing at that path"
         raise DataError(
             f"dataset {dataset!r}: expected mnist, or the path of a folder of IDX "
-            "files or of an .npz file; there is nothing at that path"
-        )
-    return str(path.resolve())
+            f"files or of an .npz file; {why}"
+        ) from error
+    return str(path)
 
 
 def _check_mnist(folder: Path) -> None:

@@ -6,6 +6,8 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -22,6 +24,15 @@ BACKEND_PACKAGES = {
     "jax": ("jax", "jaxlib"),
     "torch": ("torch",),
 }
+# Variables of these names may decide numbers: a worker drops those that its backend
+# reads when it is imported, and records those that were read before or say where to
+# train.
+DROPPED = ("DNNL_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_", "TF_")
+KEPT = ("TF_CPP_", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_")
+RECORDED = (
+    "CUBLAS_", "CUDA_VISIBLE_DEVICES", "GLIBC_TUNABLES", "JAX_", "NPY_",
+    "NVIDIA_TF32_OVERRIDE", "XLA_",
+)  # fmt: skip
 
 
 @cache
@@ -41,7 +52,8 @@ def package_digest(without: frozenset[str] = frozenset()) -> str:
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*")):
         name = path.relative_to(PACKAGE).as_posix()
-        if path.is_file() and "__pycache__" not in path.parts and name not in without:
+        made = "__pycache__" in path.parts or path.name[0] == "."  # by a system
+        if path.is_file() and not made and name not in without:
             digest.update(name.encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -82,6 +94,7 @@ def identity() -> dict[str, str]:
     names = ("keras", "numpy", *BACKEND_PACKAGES.get(backend, ()))
     modules = (*KEYED_MODULES, "worker.py")
     return {
+        "from": str(PACKAGE),
         "KERAS_BACKEND": backend,
         **package_versions(names),
         **{f"mnistlab/{name}": sha for name, sha in code_digest(modules).items()},
@@ -95,15 +108,13 @@ def differences(expected: dict[str, str], found: dict[str, str]) -> str:
     'keras 3.9.0 instead of 3.15.1'
     """
     parts = []
-    for name in sorted(expected.keys() | found.keys()):
+    for name in sorted((expected.keys() | found.keys()) - {"from"}):
         theirs, ours = found.get(name, "missing"), expected.get(name, "nothing")
         if theirs != ours:
+            text = f"{name} {theirs} instead of {ours}"
             is_code = name.startswith("mnistlab/")
-            parts.append(
-                f"other code in {name}"
-                if is_code
-                else f"{name} {theirs} instead of {ours}"
-            )
+            whose = f"other code in {name} of {found.get('from')}"
+            parts.append(whose if is_code else text)
     return ", ".join(parts)
 
 
@@ -120,10 +131,22 @@ def environment() -> dict[str, Any]:
             map(_cpuinfo, ("cpu family", "model", "stepping"))
         ).strip()
         or platform.processor(),
-        "gpus": _gpus(),
+        "gpus": nvidia_smi("name"),  # used or not
         "cores": os.cpu_count(),
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(RECORDED)
+        },
         "packages": {k: v for k, v in versions.items() if v != "not installed"},
     }
+
+
+def drop_variables() -> None:
+    """Take out of this process's environment what would change its numbers."""
+    for name in list(os.environ):
+        if name.startswith(DROPPED) and not name.startswith(KEPT):
+            del os.environ[name]
 
 
 def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -151,18 +174,42 @@ def _cpuinfo(name: str) -> str:
 
 
 @cache
-def _gpus() -> list[str]:
-    """The names of the GPUs that CUDA's driver knows, used or not."""
-    return nvidia_smi("name")
-
-
 def nvidia_smi(what: str) -> list[str]:
-    """A line for each GPU; none where there is no driver, or it does not answer."""
+    """A line for each GPU; none without a driver, or, warned of, without an answer."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
     try:  # it hangs for ever where a driver is broken
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        listed = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
         return []
     return listed.stdout.splitlines() if listed.returncode == 0 else []
+
+
+def gpus() -> list[str]:
+    """The GPUs that the backend can use, by CUDA's numbers; none on most machines.
+
+    The backend is asked in a process of its own, and only if there may be one.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        visible = " ".join(nvidia_smi("index"))
+    names = visible.replace(",", " ").split()
+    if not names:
+        return []
+    script = "import keras; print(len(keras.distribution.list_devices('gpu')))"
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+        )
+    except subprocess.TimeoutExpired as error:
+        warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
+        return []
+    answer = asked.stdout.split()
+    usable = int(answer[-1]) if asked.returncode == 0 and answer else 0
+    return names[:usable]

@@ -1,12 +1,16 @@
 """Read digits from IDX and npz files, and refuse what is damaged or something else."""
 
+import difflib
 import gzip
 import struct
 import zipfile
 import zlib
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+
+from mnistlab import MnistlabError
 
 SIDE = 28
 # The SHA-256 of each file, gzipped, as first published.
@@ -17,8 +21,11 @@ IDX_FILES = {
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",  # noqa: E501
 }
 
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+GZIP = b"\x1f\x8b"
 
-class DataError(ValueError):
+
+class DataError(MnistlabError, ValueError):
     """The data cannot be used: says what was expected, what came, what to do."""
 
 
@@ -31,31 +38,24 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         DataError: an empty, truncated or damaged file, or another format.
     """
     raw = path.read_bytes()
-    if not raw:
-        raise DataError(f"{path}: the file is empty; fetch it again")
-    if raw[:2] == b"\x1f\x8b":
+    if path.suffix == ".gz" or raw[:2] == GZIP:
         try:
             raw = gzip.decompress(raw)
+            if raw[:2] == GZIP:  # browsers do that
+                raw = gzip.decompress(raw)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(
-                f"{path}: the gzip file is damaged or cut off ({error}); fetch it again"
+                f"{path}: expected a gzip file, it is damaged or cut off ({error}); "
+                "fetch it again, or drop .gz from its name if it is not compressed"
             ) from error
-    elif path.suffix == ".gz":
+    header, magic = 4 + 4 * ndim, (0x0800 + ndim).to_bytes(4)
+    if len(raw) < header or raw[:4] != magic:
         raise DataError(
-            f"{path}: expected a gzip file, it begins with {raw[:4].hex()}; "
-            "fetch it again, or drop .gz from its name if it is not compressed"
+            f"{path}: expected a header of {header} bytes with magic number "
+            f"0x{magic.hex()} (unsigned bytes, {ndim} dimensions), got "
+            f"{f'0x{raw[:header].hex()}' if raw else 'an empty file'}; is it the "
+            "right file, and of bytes?"
         )
-    header = 4 + 4 * ndim
-    expected = 0x0800 + ndim
-    magic = struct.unpack(">I", raw[:4])[0] if len(raw) >= 4 else None
-    if magic != expected:
-        got = "fewer than 4 bytes" if magic is None else f"0x{magic:08x}"
-        raise DataError(
-            f"{path}: expected magic number 0x{expected:08x} (unsigned bytes, "
-            f"{ndim} dimensions), got {got}; is it the right file?"
-        )
-    if len(raw) < header:
-        raise DataError(f"{path}: the header is cut off; fetch it again")
     shape = struct.unpack(f">{ndim}I", raw[4:header])
     size = int(np.prod(shape, dtype=np.int64))
     if len(raw) - header != size:
@@ -71,61 +71,80 @@ def _check(arrays: tuple[np.ndarray, ...], where: str) -> tuple[np.ndarray, ...]
         ("training", arrays[0], arrays[1]),
         ("test", arrays[2], arrays[3]),
     ):
-        if images.dtype != np.uint8 or images.ndim != 3:
+        good = images.dtype == np.uint8 and images.shape[1:] == (SIDE, SIDE)
+        if not good or not images.size:
             raise DataError(
-                f"{where}: expected {part} images as bytes (n, {SIDE}, {SIDE}), got "
-                f"{images.dtype} {images.shape}"
-            )
-        if images.shape[1:] != (SIDE, SIDE) or not len(images):
-            raise DataError(
-                f"{where}: expected at least one {part} image of {SIDE} x {SIDE}, got "
-                f"shape {images.shape}"
+                f"{where}: expected at least one {part} image, all as bytes (n, "
+                f"{SIDE}, {SIDE}), got {images.dtype} {images.shape}"
             )
         if labels.shape != (len(images),):
             raise DataError(
                 f"{where}: expected one label for each of {len(images):,} {part} "
-                f"images, got shape {labels.shape}; are training and test files mixed?"
+                f"images, so shape ({len(images)},), got {labels.shape}; are training "
+                "and test files mixed?"
             )
-        if not np.issubdtype(labels.dtype, np.integer):
+        others = labels[~np.isin(labels, range(10))]
+        if others.size:
             raise DataError(
-                f"{where}: expected {part} labels 0 to 9, got {labels.dtype}"
-            )
-        if labels.min() < 0 or labels.max() > 9:
-            raise DataError(
-                f"{where}: expected {part} labels 0 to 9, got "
-                f"{labels.dtype} from {labels.min()} to {labels.max()}"
+                f"{where}: expected {part} labels 0 to 9, got {others[0]}; the models "
+                "tell ten classes apart"
             )
     return arrays[0], arrays[1].astype(np.uint8), arrays[2], arrays[3].astype(np.uint8)
 
 
 def _idx_file(folder: Path, name: str) -> Path | None:
-    # Some mirrors write a dot before idx.
-    for variant in (name, name.replace("-idx", ".idx")):
-        for suffix in (".gz", ""):
-            path = folder / f"{variant}{suffix}"
-            if path.is_file():
-                return path
+    """A file of this name in any case, gzipped or not, or in a folder of its name.
+
+    Some mirrors write a dot before idx; Kaggle packs each file into such a folder.
+    """
+    for path in sorted(folder.iterdir(), reverse=True):  # gzipped ones first
+        if path.name.lower().replace(".idx", "-idx") in (name, f"{name}.gz"):
+            file = path if path.is_file() else _idx_file(path, name)
+            if file is not None:
+                return file
     return None
 
 
+def _missing(folder: Path, name: str) -> DataError:
+    """That a folder has no such file, what it has, and what to do."""
+    there = sorted(islice(folder.rglob("*"), 10_000))
+    names = {path.name.lower().removesuffix(".gz"): path for path in there}
+    for own in IDX_FILES:
+        if own in names and names[own].parent == folder:
+            del names[own]
+    found = [repr(str(path.relative_to(folder))) for path in there[:5]]
+    todo = ""
+    for near in difflib.get_close_matches(name, names, n=1, cutoff=0.7):
+        todo = f"if {str(names[near])!r} is that file, rename it or give its folder; "
+    return DataError(
+        f"{folder}: {name} (gzipped or not) is missing, found "
+        f"{', '.join(found) or 'nothing'}; {todo}the folder needs "
+        f"{', '.join(IDX_FILES)}, or mnist.npz alone"
+    )
+
+
 def _read_npz(path: Path) -> tuple[np.ndarray, ...]:
-    names = ("x_train", "y_train", "x_test", "y_test")
+    with open(path, "rb") as raw:
+        if not zipfile.is_zipfile(raw):
+            raise DataError(
+                f"{path}: expected an .npz file of plain arrays, got another format or "
+                "a part of a file; of IDX files give the folder that holds all four"
+            )
     try:
-        # Opened here, because NumPy leaves a file open that is not an archive.
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            missing = [name for name in names if name not in file]
-            if missing:
-                raise DataError(
-                    f"{path}: expected the arrays {', '.join(names)}, got "
-                    f"{', '.join(file.files) or 'none'}"
-                )
-            return tuple(file[name] for name in names)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in ARRAYS if name in file.files}
+            names = ", ".join(file.files) or "none"
+    except (OSError, EOFError, ValueError, RuntimeError, MemoryError,
+            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise DataError(
             f"{path}: expected an .npz file of plain arrays ({error}); fetch it again"
         ) from error
+    if len(found) < len(ARRAYS):
+        raise DataError(
+            f"{path}: expected the arrays {', '.join(ARRAYS)}, got {names}; save them "
+            "under these names"
+        )
+    return tuple(found.values())
 
 
 def read_files(path: Path) -> tuple[np.ndarray, ...]:
@@ -137,23 +156,21 @@ def read_files(path: Path) -> tuple[np.ndarray, ...]:
         DataError: a file is missing, damaged, or not what it should be.
     """
     path = Path(path).expanduser()
-    if path.is_file():
-        return _check(_read_npz(path), str(path))
-    if not path.is_dir():
+    try:
+        if path.is_file():
+            return _check(_read_npz(path), str(path))
+        files = {name: _idx_file(path, name) for name in IDX_FILES}
+        packed = path / "mnist.npz"
+        if not any(files.values()) and packed.is_file():
+            return _check(_read_npz(packed), str(packed))
+        arrays = []
+        for name, file in files.items():
+            if file is None:
+                raise _missing(path, name)
+            arrays.append(read_idx(file, 3 if "images" in name else 1))
+        return _check(tuple(arrays), str(path))
+    except OSError as error:
         raise DataError(
-            f"{path}: no such folder; expected one with the four IDX files "
-            f"({', '.join(IDX_FILES)}, gzipped or not) or mnist.npz"
-        )
-    files = [_idx_file(path, name) for name in IDX_FILES]
-    if not any(files) and (path / "mnist.npz").is_file():
-        return _check(_read_npz(path / "mnist.npz"), str(path / "mnist.npz"))
-    found = []
-    for name, file in zip(IDX_FILES, files, strict=True):
-        if file is None:
-            raise DataError(
-                f"{path}: {name} (gzipped or not) is missing; the folder needs "
-                f"{', '.join(IDX_FILES)}, or mnist.npz alone"
-            )
-        found.append(file)
-    arrays = [read_idx(file, 3 if "images" in file.name else 1) for file in found]
-    return _check(tuple(arrays), str(path))
+            f"{path}: expected files that can be read, got {error}; correct that, or "
+            "copy them elsewhere"
+        ) from error

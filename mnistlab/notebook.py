@@ -9,42 +9,12 @@ from dask.system import cpu_count
 from IPython import get_ipython
 from IPython.display import Markdown, display
 
-from mnistlab import claims, data, models, plots, reported, tables
-from mnistlab.files import DataError
+from mnistlab import MnistlabError, claims, data, models, plots, reported, tables
 from mnistlab.models.experiment import Experiment
 from mnistlab.progress import Board, expected_seconds, forecast
 from mnistlab.result import best_of, declare
-from mnistlab.schedule import ScheduleError, SchedulerGone
-from mnistlab.store import StoreError, evidence
-from mnistlab.study import ALL, StudyError, load_runs, look_up, study
-
-__all__ = [
-    "best_of",
-    "check",
-    "claims",
-    "data",
-    "declare",
-    "display",
-    "evidence",
-    "load_runs",
-    "models",
-    "plots",
-    "replace",
-    "reported",
-    "study",
-    "tables",
-]
-
-# A user's own mistakes and interruptions, which a sentence explains better than the
-# places in our source that it came through.
-MISTAKES = (
-    StudyError,
-    DataError,
-    ScheduleError,
-    SchedulerGone,
-    StoreError,
-    KeyboardInterrupt,
-)
+from mnistlab.store import evidence
+from mnistlab.study import ALL, load_runs, look_up, study
 
 
 def check(
@@ -82,7 +52,8 @@ def _prepare() -> None:
     plots.describe_figures()
     shell = get_ipython()
     if shell is not None:
-        shell.set_custom_exc(MISTAKES, _sentence)
+        # A sentence says more than the places in our source that it came through.
+        shell.set_custom_exc((MnistlabError, KeyboardInterrupt), _sentence)
 
 
 _prepare()

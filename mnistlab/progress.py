@@ -1,14 +1,20 @@
 """How far a build is: one board, drawn by rich in a terminal and in a notebook."""
 
 import contextvars
-import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+import click
 import numpy as np
+from rich.console import Console, Group
+from rich.jupyter import JupyterMixin
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from mnistlab import store
 from mnistlab.runs import RunSpec
@@ -16,6 +22,7 @@ from mnistlab.schedule import Progress, cost
 
 ENDED = ("trained", "failed")
 GOOD = ("published", "reused", "trained")
+COLOURS = {"waiting": "default", "executing": "default"} | dict.fromkeys(GOOD, "green")
 CURVES = 4  # at a time
 
 
@@ -37,7 +44,7 @@ def expected_seconds(specs: Sequence[RunSpec]) -> dict[RunSpec, float]:
 
 
 @dataclass
-class Board:
+class Board(JupyterMixin):
     """The state of a build, as its reports say.
 
     Attributes:
@@ -54,7 +61,6 @@ class Board:
     last: dict[RunSpec, Progress] = field(default_factory=dict)
     resumed: dict[RunSpec, int] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
-    page_begun: dict[str, float] = field(default_factory=dict)
 
     def run(self, progress: Progress) -> None:
         """Take in what happened to a run."""
@@ -65,14 +71,6 @@ class Board:
             history = self.last[spec].history
             progress = Progress(progress.kind, spec, history, progress.message)
         self.last[spec] = progress
-
-    def page(self, name: str, status: str) -> None:
-        """Take in that a notebook is being executed, or how it ended."""
-        self.pages[name] = status
-        if status == "executing":
-            self.page_begun[name] = time.monotonic()
-        else:
-            self.page_begun.pop(name, None)
 
     @property
     def elapsed(self) -> float:
@@ -124,43 +122,27 @@ class Board:
             text += "; first epochs"
         return text
 
-    def __rich__(self):
+    def __rich__(self) -> Group:
         """The runs that are being trained, all notebooks, and what is left."""
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
         runs = Table(box=None, padding=(0, 2, 0, 0))
-        for title in ("run", "epochs", "", "validation accuracy"):
-            runs.add_column(title, no_wrap=True)
+        # In a narrow terminal the bar gives way, and the last title.
+        runs.add_column("run", no_wrap=True)
+        runs.add_column("epochs", max_width=30)
+        runs.add_column("", no_wrap=True)
+        runs.add_column("validation accuracy", min_width=10)
         for progress in self.running:
             history, epochs = progress.history, progress.spec.task.epochs
             accuracy = f"{100 * history[-1]['val_accuracy']:.2f} %" if history else ""
-            bar = ProgressBar(total=epochs, completed=len(history), width=30)
+            bar = ProgressBar(total=epochs, completed=len(history))
             runs.add_row(progress.spec.title, bar, f"{len(history)}/{epochs}", accuracy)
         failed = [p for p in list(self.last.values()) if p.kind == "failed"]
         reasons = [Text(f"{p.spec.title}: {words(p)}", "red") for p in failed]
-        states = Text()
-        for name, status in list(self.pages.items()):
-            since = self.page_begun.get(name)
-            took = f" {time.monotonic() - since:.0f} s" if since else ""
-            colour = "green" if status in GOOD else "red"
-            states.append(f"{name} ").append(
-                f"{status}{took}   ",
-                "default" if status in ("waiting", "executing") else colour,
-            )
+        states = Text("   ").join(
+            Text(f"{name} {status}", COLOURS.get(status, "red"))
+            for name, status in list(self.pages.items())
+        )
         shown = [*reasons, Text(self.summary, "bold"), *[states] * bool(self.pages)]
         return Group(*[runs] * bool(self.running), *shown)
-
-    def _repr_html_(self) -> str:
-        from rich.console import Console
-
-        console = Console(
-            record=True, file=io.StringIO(), width=88, force_jupyter=False
-        )
-        console.print(self)
-        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 @contextmanager
@@ -170,12 +152,11 @@ def in_terminal(board: Board) -> Iterator[tuple[Callable, Callable]]:
     In a terminal they feed a live board, which is gone at the end; else each prints a
     line.
     """
-    import click
-    from rich.console import Console
-    from rich.live import Live
-
     console = Console()
-    live = console.is_terminal
+    # A terminal indeed: rich takes a file for one where FORCE_COLOR is set.
+    live = (
+        console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
+    )
 
     def of_run(progress: Progress) -> None:
         board.run(progress)
@@ -193,19 +174,17 @@ def in_terminal(board: Board) -> Iterator[tuple[Callable, Callable]]:
         )
 
     def of_page(name: str, status: str, seconds: float = 0.0, why: str = "") -> None:
-        board.page(name, status)
+        board.pages[name] = status
         if status != "executing" and not (live and status in GOOD):
             click.echo(f"notebook  {name:10} {status} {seconds:6.1f} s  {why}")
 
-    if not live:
-        yield of_run, of_page
-        return
-    with Live(
+    shown = Live(
         get_renderable=board.__rich__,
         console=console,
         refresh_per_second=4,
         transient=True,
-    ):
+    )
+    with shown if live else nullcontext():
         yield of_run, of_page
 
 
@@ -258,9 +237,8 @@ def live_curves(running: Sequence[Progress]) -> object | None:
     running = [progress for progress in running if progress.history][-CURVES:]
     if not running:
         return None
-    figure, axes = plt.subplots(
-        1, len(running), figsize=(4.6 * len(running), 3.2), squeeze=False
-    )
+    size = 4.6 * len(running), 3.2
+    figure, axes = plt.subplots(1, len(running), figsize=size, squeeze=False)
     for ax, progress in zip(axes.flat, running, strict=True):
         epochs, validation, training = (
             [entry[name] for entry in progress.history]
@@ -298,17 +276,14 @@ def words(progress: Progress) -> str:
     return text if progress.kind == "epoch" else f"{progress.kind}, {text}"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """A time for people.
 
-    >>> duration(7), duration(75), duration(5400), duration(None)
-    ('7 s', '1:15 min', '1:30 h', '?')
+    >>> duration(7), duration(75), duration(5400)
+    ('7 s', '1:15 min', '1:30 h')
     """
-    if seconds is None:
-        return "?"
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60}:{seconds % 60:02} min"
-    return f"{seconds // 3600}:{seconds % 3600 // 60:02} h"
+    whole = round(seconds)
+    for unit, size in (("h", 3600), ("min", 60)):
+        if whole >= size:
+            return f"{whole // size}:{whole % size * 60 // size:02} {unit}"
+    return f"{whole} s"

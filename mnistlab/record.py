@@ -1,5 +1,6 @@
 """Make the record of a run: every number a page may show, and how it came about."""
 
+import os
 import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,15 +20,26 @@ SCHEMA = 1
 @cache
 def commit() -> str:
     """The commit of this checkout, with `-dirty` if files differ, or `unknown`."""
+    # Hooks and submodules name another repository in the environment.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith("GIT_CONFIG_")
+    }
 
-    def git(*arguments):
-        command = ["git", "-C", str(PACKAGE.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True)
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE.parent), *arguments], env=environment,
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        return done.stdout
 
     try:
-        head = git("rev-parse", "HEAD").stdout.strip()
-        changed = git("status", "--porcelain", "--untracked-files=no").stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+        folder, head = git("rev-parse", "--show-prefix", "HEAD").split("\n")[:2]
+        changed = git("status", "--porcelain", "--untracked-files=no").strip()
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return "unknown"
+    if folder:  # of a repository that this checkout only lies in
         return "unknown"
     return f"{head}-dirty" if changed else head
 
@@ -76,17 +88,11 @@ def make_record(
     return {
         "schema": SCHEMA,
         "model": task.experiment.name,
-        "experiment": asdict(task.experiment),
+        **asdict(task),
         "dataset": {"name": spec.dataset, "fingerprint": spec.fingerprint},
         "profile": spec.profile,
-        "protocol": task.protocol,
-        "seed": task.seed,
-        "epochs": task.epochs,
-        "train_size": task.train_size,
         "validation_size": train.validation_size(task.train_size, task.protocol),
-        "test_size": task.test_size,
         "threads": train.THREADS,
-        "image_data_format": task.image_data_format,
         "backend": spec.backend,
         "test": outcome.test,
         "train": outcome.train,

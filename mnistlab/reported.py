@@ -27,16 +27,6 @@ class Reported:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A cell of a 2019 table, as it was printed."""
-
-    table: str
-    model: str
-    column: str
-    entry: str
-
-
-@dataclass(frozen=True)
 class Conclusion:
     """A conclusion of 2019: where it stands, and what it says.
 
@@ -107,29 +97,25 @@ def history(name: str) -> tuple[dict[str, float | None], ...]:
     >>> history("conv2_a2")[-1]["val_loss"]
     0.0367
     """
-    letters = {
-        final.name: final.name.split("_")[1].upper() for final in finals().values()
-    }
+    number = name.partition("_")[2].upper() if name in finals() else None
     return tuple(
         {key: _number(value) for key, value in row.items() if key != "model"}
         for row in _rows("history.csv")
-        if row["model"] == letters.get(name)
+        if row["model"] == number
     )
 
 
 @cache
-def entries() -> tuple[Entry, ...]:
-    """Table cells of 2019 that differ from its own code, log or rounding."""
-    return tuple(Entry(**row) for row in _rows("entries.csv"))
+def entries() -> dict[tuple[str, str, str], str]:
+    """Cells of 2019's tables that say something else than its code, log or rounding.
+
+    By table, model and column, as they were printed.
+    """
+    return {(row["table"], row["model"], row["column"]): row["entry"]
+            for row in _rows("entries.csv")}  # fmt: skip
 
 
 @cache
 def conclusions() -> tuple[Conclusion, ...]:
     """What 2019 concluded, in the spec's order."""
     return tuple(Conclusion(**row) for row in _rows("conclusions.csv"))
-
-
-def entry(table: str, model: str, column: str) -> str:
-    """One such cell."""
-    wanted = (table, model, column)
-    return next(e.entry for e in entries() if (e.table, e.model, e.column) == wanted)

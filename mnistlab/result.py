@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import os
 from collections.abc import Sequence
 
 from IPython.display import display
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnistlab.comparison import scores
+from mnistlab.environment import PACKAGE, package_digest
 from mnistlab.reported import title
 from mnistlab.runs import Run
 
@@ -40,6 +42,7 @@ def declare(
         "headline": headline,
         "runs": sorted({f"{run.name}/{run.key16}" for run in runs}),
         "thumbnail": thumbnail,
+        "mnistlab": [os.path.relpath(PACKAGE), package_digest()],
     }
     shown = {"text/plain": headline, "text/html": f"<p>{html.escape(headline)}</p>"}
     display({RESULT_MIME: result, **shown}, raw=True)

@@ -95,19 +95,19 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
+def _value(kind: type[Layer | Optimizer], part: dict[str, Any]) -> Any:
+    return kind(part["kind"], _tuples(part["config"]))
+
+
 def experiment_from(record: dict[str, Any]) -> Experiment:
     """The experiment that a record was made with, as a value again."""
     stored = record["experiment"]
     recipe = stored["recipe"]
     return Experiment(
         stored["name"],
-        tuple(
-            Layer(part["kind"], _tuples(part["config"])) for part in stored["layers"]
-        ),
+        tuple(_value(Layer, part) for part in stored["layers"]),
         Recipe(
-            Optimizer(
-                recipe["optimizer"]["kind"], _tuples(recipe["optimizer"]["config"])
-            ),
+            _value(Optimizer, recipe["optimizer"]),
             recipe["batch_size"],
             recipe["epochs"],
             Normalization(**recipe["normalization"]),

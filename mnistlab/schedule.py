@@ -5,59 +5,36 @@ same worker, which has the traced model. So progress, resuming and a lost worker
 no shared file system: at most one epoch is lost.
 """
 
-import logging
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mnistlab import store
+from mnistlab import clusters, store
 from mnistlab.data import Dataset
-from mnistlab.environment import differences, identity, nvidia_smi
+from mnistlab.environment import gpus, identity
 from mnistlab.models.sizes import macs
 from mnistlab.runs import Run, RunSpec
 from mnistlab.train import Arrays, read_history
 
 
-class ScheduleError(ValueError):
-    """Training cannot be scheduled: no scheduler, or no worker of the same code."""
-
-
-class SchedulerGone(ConnectionError):
-    """The scheduler ended while it was used; the same call goes on."""
-
-
 @dataclass(frozen=True)
 class Progress:
-    """One thing that happened: a run started, finished an epoch, ended or failed."""
+    """One thing that happened: a run started, finished an epoch, ended or failed.
+
+    A failure has a message, a run that was trained to its end is there as `run`.
+    """
 
     kind: str  # "started", "epoch", "trained", "failed"
     spec: RunSpec
     history: list[dict[str, Any]] = field(default_factory=list)
     message: str = ""
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended: `trained` with its run, or `failed` with a message."""
-
-    spec: RunSpec
-    status: str
     run: Run | None = None
-    message: str = ""
 
 
 def cost(spec: RunSpec) -> int:
@@ -71,168 +48,6 @@ def longest_first(specs: Iterable[RunSpec]) -> list[RunSpec]:
     return sorted(specs, key=cost, reverse=True)
 
 
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Answer an interrupt when what is begun has ended, and let it not reach children.
-
-    Ctrl-C goes to the whole process group, but only this process is to answer it.
-    Threads and processes inherit that SIGINT is blocked.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    resource_tracker.ensure_running()  # later it would unblock SIGINT
-    noted: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: noted.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        if noted:
-            signal.raise_signal(noted[0])
-
-
-def gpus() -> list[str]:
-    """The GPUs that the backend can use, by CUDA's numbers; none on most machines.
-
-    The backend is asked in a process of its own, and only if there may be one.
-    """
-    if shutil.which("nvidia-smi") is None:
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        visible = " ".join(nvidia_smi("index"))
-    names = visible.replace(",", " ").split()
-    if not names:
-        return []
-    script = "import keras; print(len(keras.distribution.list_devices('gpu')))"
-    asked = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True
-    )
-    answer = asked.stdout.split()
-    usable = int(answer[-1]) if asked.returncode == 0 and answer else 0
-    return names[:usable]
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[Any]:
-    """A client of a running cluster."""
-    from distributed import Client
-    from distributed.comm import CommClosedError
-
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError, MemoryError) as error:
-        # Dask takes what another program answers for the length of a message.
-        raise ScheduleError(
-            f"--scheduler {address}: expected a Dask scheduler to answer there within "
-            "10 seconds, and none did; start one with `dask scheduler` (README.md)"
-        ) from error
-    # A connection that is lost would be logged with its tracebacks, again and again.
-    log = logging.getLogger("distributed.client")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        with client:
-            try:
-                yield client
-            except (OSError, CancelledError) as error:
-                gone = isinstance(error, CommClosedError) or client.status != "running"
-                if not gone:
-                    raise  # the disk is full, for instance
-                raise SchedulerGone(
-                    f"--scheduler {address}: the scheduler is gone; the same command "
-                    "goes on from the epochs that have finished"
-                ) from error
-    finally:
-        log.setLevel(level)
-
-
-@contextmanager
-def _local_cluster(count: int) -> Iterator[Any]:
-    """Worker processes of one thread on this machine, and their client."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    settings = {
-        # Said to us at once; an epoch is tried again with the state that it needs.
-        "distributed.scheduler.allowed-failures": 0,
-        # Nannies see their worker die; one that was only suspended has not died.
-        "distributed.scheduler.worker-ttl": None,
-        "distributed.comm.timeouts.connect": "60s",
-        # What happens to a task comes back with it; a worker's log, such as that a
-        # connection was closed when all was done, only frightens.
-        "distributed.nanny.pre-spawn-environ.DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": (
-            "critical"
-        ),
-    }
-    with dask.config.set(settings), ExitStack() as stack:
-        with _interrupts_wait():
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=count,
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=0,
-                    dashboard_address="127.0.0.1:0",  # any free port, not 8787 for all
-                    host="127.0.0.1",
-                    silence_logs=logging.CRITICAL,  # what matters is reported here
-                )
-            )
-        client = stack.enter_context(Client(cluster, direct_to_workers=True))
-        try:
-            yield client
-        except BaseException:
-            # Left to itself, Dask waits for epochs that nobody will see.
-            for nanny in cluster.workers.values():
-                with suppress(OSError, TypeError):
-                    os.kill(nanny.pid, signal.SIGKILL)
-            raise
-
-
-def _accepted(
-    client: Any, expected: dict[str, str], known: dict[str, str]
-) -> list[str]:
-    """The addresses of workers that train the same numbers as this checkout.
-
-    `known` keeps what was found wrong with each address, and is added to; a worker
-    that is refused is named once, in a warning.
-    """
-
-    def ask():  # travels to the worker as code: it may have no mnistlab
-        from mnistlab.environment import identity
-
-        return identity()
-
-    addresses = list(client.nthreads())
-    new = [address for address in addresses if address not in known]
-    if new:
-        answers = client.run(ask, workers=new, on_error="return")
-        for address, answer in answers.items():
-            if isinstance(answer, OSError):
-                continue  # it has just died
-            if isinstance(answer, ImportError):
-                known[address] = f"it has no such mnistlab ({answer})"
-            elif isinstance(answer, Exception):
-                known[address] = f"{type(answer).__name__}: {answer}"
-            else:
-                known[address] = differences(expected, answer)
-            if known[address]:
-                info = client.scheduler_info(n_workers=-1)["workers"]
-                name = info.get(address, {}).get("name", address)
-                warnings.warn(
-                    f"worker {name} at {address} is not used: {known[address]}",
-                    stacklevel=3,
-                )
-    return [address for address in addresses if known.get(address) == ""]
-
-
 def train_runs(
     specs: Sequence[RunSpec],
     dataset: Dataset,
@@ -242,7 +57,7 @@ def train_runs(
     scheduler: str | None = None,
     fresh: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> list[Result]:
+) -> list[Progress]:
     """Train runs in their order, each from its checkpoint if it has one.
 
     Args:
@@ -256,7 +71,7 @@ def train_runs(
         report: called with every step of progress.
 
     Returns:
-        One result for each specification, in the same order.
+        How each specification ended, in the same order.
 
     Raises:
         KeyboardInterrupt: finished epochs are stored; the same call goes on from them.
@@ -266,20 +81,19 @@ def train_runs(
     """
     if not specs:
         return []
-    results: dict[RunSpec, Result] = {}
     devices: list[str] = []
     if scheduler:
-        cluster = _cluster(scheduler)
+        cluster = clusters.running_cluster(scheduler)
     else:
         import dask
 
         devices = gpus()
         count = workers or len(devices) or dask.system.cpu_count()
-        cluster = _local_cluster(min(count, len(specs)))
+        cluster = clusters.local_cluster(min(count, len(specs)))
     with cluster as client, warnings.catch_warnings():
         # States and arrays are large on purpose; dask warns of that once each.
         warnings.filterwarnings("ignore", message="Sending large graph")
-        _train(client, specs, dataset, devices, out, fresh, report, results)
+        results = _train(client, specs, dataset, devices, out, fresh, report)
     return [results[spec] for spec in specs]
 
 
@@ -291,9 +105,8 @@ def _train(
     out: Path,
     fresh: bool,
     report: Callable[[Progress], None],
-    results: dict[RunSpec, Result],
-) -> None:
-    """One run per worker at a time, until each of `specs` has its entry in `results`.
+) -> dict[RunSpec, Progress]:
+    """One run per worker at a time, until it is known of each how it ended.
 
     One run, one traced model, one core. The next epoch begins, from the state that the
     worker keeps, before that state has come here; it is sent only where it is needed.
@@ -305,7 +118,7 @@ def _train(
 
     expected = identity()
     known: dict[str, str] = {}
-    _accepted(client, expected, known)
+    clusters.accepted_workers(client, expected, known)
     arrays = Arrays(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
     try:
         client.register_plugin(HoldArrays(dataset.fingerprint, arrays, devices))
@@ -313,6 +126,7 @@ def _train(
         if not any(known.values()):
             raise  # else it is a refused worker that cannot take them
 
+    results: dict[RunSpec, Progress] = {}
     waiting = list(specs)
     states: dict[RunSpec, bytes] = {}  # the last one that came, of unfinished runs
     deaths: Counter[RunSpec] = Counter()  # of workers, while they trained the run
@@ -335,8 +149,8 @@ def _train(
         return future
 
     def fail(spec: RunSpec, message: str) -> None:
-        results[spec] = Result(spec, "failed", message=message)
-        report(Progress("failed", spec, message=message))
+        results[spec] = Progress("failed", spec, message=message)
+        report(results[spec])
 
     def go_back(spec: RunSpec, worker: str, error: Exception) -> None:
         """Try an epoch again that was lost, but not the run's own failures."""
@@ -369,16 +183,17 @@ def _train(
                 del running[next_one]
                 next_one.cancel()
             return go_back(spec, worker, error)
+        run = None
         if result.outcome is None:
             states[spec] = result.state
             store.write_checkpoint(out, spec, result.state)
-            report(Progress("epoch", spec, result.history))
         else:
             states.pop(spec, None)
             run = store.write_run(out, spec, result, environment)
-            results[spec] = Result(spec, "trained", run)
-            report(Progress("epoch", spec, result.history))
-            report(Progress("trained", spec, result.history))
+        report(Progress("epoch", spec, result.history))
+        if run is not None:
+            results[spec] = Progress("trained", spec, result.history, run=run)
+            report(results[spec])
 
     def begin(spec: RunSpec, worker: str) -> None:
         again = spec in states or deaths[spec]
@@ -394,7 +209,7 @@ def _train(
 
     told = False
     while waiting or running:
-        accepted = _accepted(client, expected, known)
+        accepted = clusters.accepted_workers(client, expected, known)
         busy = {worker for _, _, worker in running.values()}
         for worker in [address for address in accepted if address not in busy]:
             if waiting:
@@ -402,7 +217,7 @@ def _train(
         if not running:
             refused = [reason for reason in known.values() if reason]
             if refused and not accepted:
-                raise ScheduleError(
+                raise clusters.ScheduleError(
                     f"none of the cluster's workers may be used: {'; '.join(refused)}"
                 )
             if not told:
@@ -417,3 +232,4 @@ def _train(
         for future in done:
             finish(future)
             future.release()
+    return results

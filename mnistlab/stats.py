@@ -1,4 +1,4 @@
-"""The statistics that decide: intervals, paired tests, groups, calibration.
+"""The statistics that decide: intervals, ranks, calibration.
 
 Numbers in, numbers out; knows neither runs nor Keras. Shares and accuracies are
 fractions from 0 to 1, confidence levels too.
@@ -26,57 +26,6 @@ class Interval(NamedTuple):
     def half_width(self) -> float:
         """Half of its width."""
         return (self.high - self.low) / 2
-
-
-def wilson_interval(
-    correct: int, count: int, confidence: float = CONFIDENCE
-) -> Interval:
-    """Wilson's score interval of a share: where `correct` of `count` may come from.
-
-    Its centre is (p + z²/2n) / (1 + z²/n) and its half-width
-    z·sqrt(p(1-p)/n + z²/4n²) / (1 + z²/n), with p = correct / count, n = count.
-
-    Source: E. B. Wilson (1927), J. Am. Stat. Assoc. 22, 209-212; the worked number is
-    in R. G. Newcombe (1998), Statistics in Medicine 17, 857-872: 0.2553 to 0.3662.
-
-    Raises:
-        ValueError: `correct` is not between 0 and `count`, or `count` is below 1.
-
-    >>> [round(end, 4) for end in wilson_interval(81, 263)]
-    [0.2553, 0.3662]
-    """
-    test = stats.binomtest(correct, count)
-    low, high = test.proportion_ci(confidence, method="wilson")
-    return Interval(float(low), float(high))
-
-
-def difference_interval(
-    correct_a: int,
-    count_a: int,
-    correct_b: int,
-    count_b: int,
-    confidence: float = CONFIDENCE,
-) -> Interval:
-    """Newcombe's interval of the difference of two shares, a minus b.
-
-    d - sqrt((a - low_a)² + (high_b - b)²) to d + sqrt((high_a - a)² + (b - low_b)²),
-    from the two Wilson intervals. It takes the two for independent: of two models on
-    the same images it is a little too wide, but where one of them left no predictions
-    nothing better is known.
-
-    Source: R. G. Newcombe (1998), Statistics in Medicine 17, 873-890, method 10; the
-    worked number is its example (a): 0.0524 to 0.3339.
-
-    >>> [round(end, 4) for end in difference_interval(56, 70, 48, 80)]
-    [0.0524, 0.3339]
-    """
-    a, b = correct_a / count_a, correct_b / count_b
-    low_a, high_a = wilson_interval(correct_a, count_a, confidence)
-    low_b, high_b = wilson_interval(correct_b, count_b, confidence)
-    return Interval(
-        a - b - math.hypot(a - low_a, high_b - b),
-        a - b + math.hypot(high_a - a, b - low_b),
-    )
 
 
 def all_equal(values: Sequence[float]) -> bool:
@@ -135,48 +84,6 @@ def prediction_interval(
     [-2.9683, 6.9683]
     """
     return _around_mean(values, confidence, new_values=1)
-
-
-@dataclass(frozen=True)
-class Paired:
-    """How two models differ on the same images: which alone is right, how often."""
-
-    only_a: int
-    only_b: int
-    p_value: float
-
-
-def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> Paired:
-    """The exact McNemar test of two models on the same images.
-
-    Of the images that only one of the two got right, each is a toss of a fair coin if
-    the models are equally good: p is the two-sided binomial test of that. Images that
-    both or neither got right say nothing.
-
-    Source: Q. McNemar (1947), Psychometrika 12, 153-157. Worked number: 2 against 8,
-    p = 2·(1 + 10 + 45)/1024.
-
-    Args:
-        right_a: whether a was right, bool (n,).
-        right_b: the same of b.
-
-    Raises:
-        ValueError: the two differ in length.
-
-    >>> a, b = np.repeat([True, False], [2, 8]), np.repeat([False, True], [2, 8])
-    >>> mcnemar(a, b).p_value
-    0.109375
-    """
-    if np.shape(right_a) != np.shape(right_b):
-        raise ValueError(
-            f"expected answers to the same images, got {np.shape(right_a)} and "
-            f"{np.shape(right_b)}"
-        )
-    only_a = int(np.count_nonzero(right_a & ~right_b))
-    only_b = int(np.count_nonzero(right_b & ~right_a))
-    discordant = only_a + only_b
-    p_value = stats.binomtest(only_a, discordant).pvalue if discordant else 1.0
-    return Paired(only_a, only_b, float(p_value))
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,24 @@ A run is stored in `OUT/runs/<experiment>/<first 16 digits of the key>/`, where
 `run.json` is written last: a folder without it is a run that has not finished.
 """
 
+import errno
 import io
 import json
 import os
 import re
-import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
-from mnistlab import reported, train
+from mnistlab import MnistlabError, reported, train
 from mnistlab.environment import PACKAGE
 from mnistlab.record import SCHEMA, make_record
 from mnistlab.runs import Run, RunSpec, experiment_from, key_parts, run_key
@@ -27,8 +29,20 @@ from mnistlab.runs import Run, RunSpec, experiment_from, key_parts, run_key
 EVIDENCE = PACKAGE.parent / "results"
 
 
-class StoreError(OSError):
+class StoreError(MnistlabError, OSError):
     """A file cannot be written: the disk is full or read-only, for instance."""
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say what to do about a file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}: {error.strerror}; make room or use another "
+            "--out, and the same command goes on from here"
+        ) from error
 
 
 def make_folder(path: Path) -> None:
@@ -37,17 +51,8 @@ def make_folder(path: Path) -> None:
     Raises:
         StoreError: it cannot be made.
     """
-    try:
+    with _writing(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _store_error(path, error) from error
-
-
-def _store_error(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"cannot write {path}: {error.strerror}; make room or use another "
-        "--out, and the same command goes on from here"
-    )
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -56,22 +61,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         StoreError: it cannot be written; what was there is as it was.
     """
-    temporary = None
-    try:
+    # Not `tempfile`, whose files are for their owner alone: some mounts refuse chmod.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _store_error(path, error) from error
-        raise
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content)
+                file.flush()
+                try:
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+                        raise  # else this mount cannot do it
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
 
 
 def run_folder(out: Path, spec: RunSpec) -> Path:
@@ -91,10 +98,8 @@ def npz(*, compressed: bool = False, **arrays: Any) -> bytes:
 
 def _drop_record(folder: Path) -> None:
     make_folder(folder)
-    try:
+    with _writing(folder / "run.json"):
         (folder / "run.json").unlink(missing_ok=True)
-    except OSError as error:
-        raise _store_error(folder / "run.json", error) from error
 
 
 def write_run(
@@ -249,13 +254,6 @@ def runs_named(names: Sequence[str], out: Path) -> list[Run]:
     kept = {f"{run.name}/{run.key16}": run for run in evidence()}
     found = (read_run(out / "runs" / name) or kept.get(name) for name in names)
     return [run for run in found if run is not None]
-
-
-def stored_runs(root: Path, status: str = "reused") -> list[Run]:
-    """All finished runs below an output folder, by name, seed and key."""
-    found = (read_run(p.parent, status) for p in Path(root).glob("runs/*/*/run.json"))
-    runs = [run for run in found if run is not None]
-    return sorted(runs, key=lambda run: (run.name, run.seed, run.key16))
 
 
 def write_checkpoint(out: Path, spec: RunSpec, state: bytes) -> None:

@@ -1,30 +1,30 @@
 """`study`, the notebooks' one call: the runs of a family, trained if missing."""
 
 import difflib
+import fcntl
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
-
-from mnistlab import data, models, store
+from mnistlab import MnistlabError, data, models, store
 from mnistlab.comparison import Gathered
 from mnistlab.environment import BACKEND_PACKAGES, package_versions
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
 from mnistlab.progress import Board, expected_seconds, in_cell
-from mnistlab.runs import Run, RunSpec
+from mnistlab.runs import KNOWN, Run, RunSpec
 from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
 ALL = sum(models.FAMILIES.values(), ())
-IMAGE_DATA_FORMATS = ("channels_last", "channels_first")
+FEWEST = 12  # images that leave one to validate on under holdout
 
 
-class StudyError(ValueError):
+class StudyError(MnistlabError, ValueError):
     """A parameter is wrong, or runs are missing: says which, and what to do."""
 
 
@@ -68,7 +68,12 @@ def _experiments(family: str | Iterable[Experiment]) -> tuple[Experiment, ...]:
     if isinstance(family, str):
         experiments = models.FAMILIES[choose("family", family, models.FAMILIES)]
     else:
-        experiments = tuple(family)
+        experiments = tuple(family) if isinstance(family, Iterable) else ()
+    if not experiments or not all(isinstance(e, Experiment) for e in experiments):
+        raise StudyError(
+            f"family: expected one of {', '.join(models.FAMILIES)}, or a tuple of "
+            f"experiments, got {family!r}"
+        )
     names = [experiment.name for experiment in experiments]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
@@ -105,19 +110,24 @@ def specify(
     experiments = _experiments(family)
     sizes = PROFILES[choose("profile", profile, PROFILES)]
     choose("protocol", protocol, PROTOCOLS)
-    if seeds is not None and (isinstance(seeds, str | int) or not list(seeds)):
+    numbers = isinstance(seeds, Iterable) and not isinstance(seeds, str)
+    if seeds is not None and not (numbers and list(seeds)):
         raise StudyError(f"seeds: expected numbers such as (0, 1, 2), got {seeds!r}")
     if epochs is not None:
         _count("epochs", epochs)
     available = len(dataset.x_train)
     if train_size is not None:
-        # Fewer than 12 leave nothing to validate on under holdout.
-        _count("train_size", train_size, 12)
+        _count("train_size", train_size, FEWEST)
         if train_size > available:
             raise StudyError(
                 f"train_size: {dataset.name} has {available:,} training images, got "
                 f"{train_size:,}"
             )
+    if available < FEWEST:
+        raise StudyError(
+            f"{dataset.name}: expected at least {FEWEST} training images, got "
+            f"{available}"
+        )
     backend = choose("KERAS_BACKEND", os.environ["KERAS_BACKEND"], BACKEND_PACKAGES)
     versions = package_versions(BACKEND_PACKAGES[backend])
     missing = [name for name, version in versions.items() if version == "not installed"]
@@ -126,11 +136,6 @@ def specify(
             f"KERAS_BACKEND={backend}: {', '.join(missing)} is not installed; "
             f"pip install {missing[0]}, or unset KERAS_BACKEND"
         )
-    image_data_format = choose(
-        "MNISTLAB_IMAGE_DATA_FORMAT",
-        os.environ.get("MNISTLAB_IMAGE_DATA_FORMAT", IMAGE_DATA_FORMATS[0]),
-        IMAGE_DATA_FORMATS,
-    )
     specs = []
     for experiment in experiments:
         task = Task(
@@ -140,7 +145,7 @@ def specify(
             protocol=protocol,
             train_size=train_size or min(sizes.train_size or available, available),
             test_size=min(sizes.test_size or len(dataset.x_test), len(dataset.x_test)),
-            image_data_format=image_data_format,
+            image_data_format="channels_last",
         )
         first = RunSpec(task, dataset.name, dataset.fingerprint, profile, backend)
         wanted = _usual_seeds(first) if seeds is None else seeds
@@ -173,25 +178,35 @@ def lock_output(out: Path) -> Iterator[None]:
         StudyError: another process holds it, or the folder cannot be written to.
     """
     out = Path(out)
-    holder = out / ".holder"
+    with ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(out / ".lock", "ab"))
+            _lock(lock, out)
+            (out / ".holder").write_text(f"process {os.getpid()}")
+        except OSError as error:
+            raise StudyError(
+                f"cannot write into {out} ({error.strerror}); use another --out"
+            ) from error
+        yield
+
+
+def _lock(file: BinaryIO, out: Path) -> None:
+    """Lock a file until it is closed; some file systems, as NFS, may not do that."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock", timeout=0)
-        lock.acquire()
-        holder.write_text(f"process {os.getpid()}")
-    except Timeout:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = out / ".holder"
         who = holder.read_text() if holder.exists() else "another process"
         raise StudyError(
             f"{out} is in use by {who}; wait for it, or use another --out"
         ) from None
     except OSError as error:
-        raise StudyError(
-            f"cannot write into {out} ({error.strerror}); use another --out"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+        warnings.warn(
+            f"{out} cannot be locked ({error.strerror}); let no other build write "
+            "into it meanwhile",
+            stacklevel=4,
+        )
 
 
 def look_up(
@@ -236,7 +251,7 @@ def study(
 
     Raises:
         StudyError: a parameter is wrong, a run has failed, or a run is missing where
-            training is not allowed (under `run_all.py`, which has trained before).
+            `run_all.py` has trained before; experiments of one's own are trained.
         mnistlab.files.DataError: the data cannot be had.
     """
     digits = data.load(dataset)
@@ -251,16 +266,20 @@ def study(
         train_size=train_size,
     )
     missing = [spec for spec, run in found.items() if run is None]
-    if missing and os.environ.get("MNISTLAB_TRAIN") == "never":
-        names = "; ".join(spec.title for spec in missing)
+    in_build = os.environ.get("MNISTLAB_TRAIN") == "own"
+    planned = [spec for spec in missing if spec.task.experiment in KNOWN]
+    if in_build and planned:
+        names = "; ".join(spec.title for spec in planned)
         raise StudyError(
-            f"not in {out}, because training failed or was interrupted: {names}"
+            f"not in {out}: training failed or was interrupted, or this notebook has "
+            f"no parameter `family` for run_all.py to train it: {names}"
         )
     if missing:
         from dask.system import cpu_count
 
         board = Board(expected_seconds(missing), cpu_count())
-        with lock_output(Path(out)), in_cell(board) as report:
+        lock = nullcontext() if in_build else lock_output(Path(out))  # it holds it
+        with lock, in_cell(board) as report:
             try:
                 results = train_runs(
                     longest_first(missing), digits, Path(out), report=report
@@ -278,29 +297,13 @@ def study(
 
 
 def load_runs(
-    *,
-    dataset: str = "mnist",
-    profile: str = "full",
-    protocol: str = "replicate",
-    seeds: Sequence[int] | None = None,
-    epochs: int | None = None,
-    train_size: int | None = None,
-    out: str | Path = "../build",
+    *, dataset: str = "mnist", out: str | Path = "../build", **parameters: Any
 ) -> Gathered:
     """Gather the runs of all families that are there, and train nothing.
 
     The parameters are those of `study`.
     """
-    found = look_up(
-        ALL,
-        data.load(dataset),
-        out,
-        profile=profile,
-        protocol=protocol,
-        seeds=seeds,
-        epochs=epochs,
-        train_size=train_size,
-    )
+    found = look_up(ALL, data.load(dataset), out, **parameters)
     return Gathered(
         runs=[run for run in found.values() if run is not None],
         evidence=store.evidence(),

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -17,7 +18,12 @@ from typing import Any
 from distributed import WorkerPlugin
 
 from mnistlab import train
-from mnistlab.environment import differences, environment, identity
+from mnistlab.environment import (
+    differences,
+    drop_variables,
+    environment,
+    identity,
+)
 
 _held: dict[str, train.Arrays] = {}
 # One model is kept traced, so one task at a time, however many threads a worker has.
@@ -89,9 +95,11 @@ def _mute_native_stderr():
 def prepare_backend() -> None:
     """Make this process train as every other does, and without chatter."""
     _keep_freed_memory()
+    warnings.filterwarnings("ignore", "going on without a GPU")  # the client has told
     # A new model is traced anew; TensorFlow warns of that as if it were a mistake.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     with _mute_native_stderr():
+        drop_variables()
         train.prepare_backend()
         import keras
 

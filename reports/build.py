@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mnistlab.clusters import SchedulerGone
 from mnistlab.data import Dataset
 from mnistlab.environment import environment, identity
 from mnistlab.runs import Run, RunSpec
-from mnistlab.schedule import Progress, SchedulerGone
+from mnistlab.schedule import Progress
 from mnistlab.store import (
     StoreError,
     find_run,
@@ -84,6 +85,8 @@ def why_execute(
     build: Build, page: Page, expected: Collection[RunSpec] = ()
 ) -> tuple[str, dict[str, str], dict[str, Any] | None]:
     """Why a page must be executed, if it must; its key; and what is published of it."""
+    if page.problem:
+        return page.problem, {}, None
     parts = pages.page_key_parts(page, build.found, expected)
     path = build.out / "notebooks" / f"{page.name}.ipynb"
     about = pages.read_published(path)
@@ -119,8 +122,9 @@ def _injected(page: Page, out: Path) -> dict[str, Any]:
 
 def _kernel_environment(out: Path) -> dict[str, str]:
     return {
-        # Runs were trained before; one that is missing is an error, not a training.
-        "MNISTLAB_TRAIN": "never",
+        # The collection's runs were trained before; one that is missing is an error.
+        # Experiments of a notebook's own are trained there.
+        "MNISTLAB_TRAIN": "own",
         "MNISTLAB_PAGE_FOLDER": str(out / "notebooks"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }
@@ -141,8 +145,9 @@ def publish_page(
     attempt = out / "failed" / f"{page.name}.ipynb"
     make_folder(attempt.parent)
     attempt.unlink(missing_ok=True)
-    if old:
-        why = "; ".join(f"{spec.title}: {build.failed[spec]}" for spec in old)
+    if old or page.problem:
+        whys = [f"{spec.title}: {build.failed[spec]}" for spec in old]
+        why = page.problem or "; ".join(whys)
         site.update_page(out, page.name, build.names, f"failed: {why}")
         return Published(page, "failed", why)
     reason, parts, about = why_execute(build, page)

@@ -22,7 +22,7 @@ from typing import Any, TypeGuard
 import click
 import numpy as np
 
-from mnistlab import batchnorm, data, store
+from mnistlab import MnistlabError, batchnorm, data, store
 from mnistlab.environment import PACKAGE, environment, same_machine
 from mnistlab.models import FAMILIES
 from mnistlab.models.controls import (
@@ -413,7 +413,7 @@ def main() -> None:
         sys.exit(f"evidence: {error.format_message()}")
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except (ValueError, OSError) as error:
+    except (MnistlabError, ValueError, OSError) as error:
         sys.exit(f"evidence: {error}")
 
 

@@ -1,9 +1,11 @@
 """Execute one notebook with papermill, in a process of its own, and tell the truth.
 
 papermill calls a notebook completed after its kernel was killed, timed out or never
-started. The engine here marks the cell that failed, with the reason, and leaves those
-after it pending. A notebook counts only if every code cell has run, in order, without
-error, and it has declared its result.
+started. Here the kernel manager is ours, so that the kernel's exit code can be read
+afterwards; the cell that failed is marked, with the reason, and those after it stay
+pending. A notebook counts only if every code cell has run, in order, without error,
+and it has declared its result. A variable in the environment marks every process that
+a notebook starts; none outlives it.
 """
 
 import json
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,16 +26,17 @@ from typing import Any
 import nbformat
 import psutil
 
+from mnistlab.environment import package_digest
 from mnistlab.result import RESULT_MIME
 from mnistlab.store import write_atomically
 
 ROOT = Path(__file__).parents[1]
 GRACE = 15  # seconds that a notebook past its limit gets to save itself
 FAREWELL = 3  # seconds that one gets that the build is stopped for
-MOST_OUTPUT = 20_000_000  # characters that one notebook may print and show
-SOCKET_PATH = 90  # bytes; the system's limit is 104 to 108, with the file's name
-ENDS = ("source", "target")
 MARK = "MNISTLAB_NOTEBOOK"  # in the environment of all that a notebook starts
+PATHS = ("source", "target")
+MOST_TEXT, MOST_OUTPUT = 500_000, 20_000_000  # characters of a cell, a notebook
+SOCKET_PATH = 90  # bytes; the system's limit is 103 to 107
 
 
 @dataclass(frozen=True)
@@ -45,239 +49,177 @@ class Execution:
     result: dict[str, Any] | None = None
 
 
-class NotebookTimeout(Exception):
-    """A notebook has used up its time."""
-
-
-class NotebookEnded(Exception):
-    """A notebook ended for another reason than an error in a cell."""
-
-    def __init__(self, status: str, message: str):
-        super().__init__(message)
-        self.status = status
-
-
-def _engine() -> type:
-    """Papermill's engine, made honest."""
-    from jupyter_client.kernelspec import KernelSpec
+def _kernel_manager(folder: Path, source: str) -> Any:
+    """A kernel of this Python, that papermill neither chooses nor cleans up after."""
+    from jupyter_client.asynchronous.client import AsyncKernelClient
+    from jupyter_client.channels import AsyncZMQSocketChannel
+    from jupyter_client.kernelspec import KernelSpec, NoSuchKernel
     from jupyter_client.manager import AsyncKernelManager
-    from nbclient.exceptions import CellExecutionError
-    from papermill.clientwrap import PapermillNotebookClient
-    from papermill.engines import NBClientEngine
-    from papermill.utils import merge_kwargs, remove_args
 
-    class ThisPython(AsyncKernelManager):
-        """Kernels of the Python that runs the build, whatever is installed."""
+    metadata = nbformat.read(source, as_version=4).metadata
+    spec = metadata.get("kernelspec", {})
+    name = metadata.get("language_info", spec).get("name", "python")
+    language = spec.get("language", name)
 
-        @property
-        def kernel_spec(self):
-            if not self.ipykernel:
-                return super().kernel_spec
-            command = [sys.executable, "-m", "ipykernel_launcher"]
-            return KernelSpec(argv=[*command, "-f", "{connection_file}"])
+    class Bounded(AsyncZMQSocketChannel):
+        """Passes on what a cell puts out, as far as its limit."""
 
-    class HonestClient(PapermillNotebookClient):
-        """papermill's client, which also records what is not an error of a cell."""
+        passed: Counter[tuple[str, str]] = Counter()
 
-        printed = 0
+        async def get_msg(self, timeout=None):  # type: ignore[override]
+            while True:
+                message = await super().get_msg(timeout)
+                if message := cut(message, self.passed):
+                    return message
 
-        def process_message(self, msg, cell, cell_index):
-            if msg["msg_type"] in ("stream", "display_data", "execute_result"):
-                content = msg["content"]
-                self.printed += len(content.get("text") or str(content.get("data")))
-                if self.printed > MOST_OUTPUT:
-                    self.task_poll_for_reply.cancel()  # taken for a dead kernel
-                    return None
-            return super().process_message(msg, cell, cell_index)
+    class Client(AsyncKernelClient):
+        iopub_channel_class = Bounded
 
-        def papermill_execute_cells(self):
-            for index, cell in enumerate(self.nb.cells):
-                try:
-                    self.nb_man.cell_start(cell, index)
-                    self.execute_cell(cell, index)
-                except CellExecutionError as error:
-                    self.nb_man.cell_exception(cell, index, exception=error)
-                    break
-                except BaseException as error:
-                    before = self.nb.cells[: index + 1]
-                    number = sum(cell.cell_type == "code" for cell in before)
-                    status, message = explain(error, self.km, number)
-                    if self.printed > MOST_OUTPUT:
-                        limit = f"{MOST_OUTPUT:,} characters in code cell {number}"
-                        message = f"The notebook printed more than {limit}; cut there."
-                        status = "failed"
-                    cell.setdefault("outputs", []).append(_error(status, message))
-                    self.nb_man.cell_exception(cell, index, exception=error)
-                    raise NotebookEnded(status, message) from error
-                finally:
-                    self.nb_man.cell_complete(cell, index)
+    class Kernel(AsyncKernelManager):
+        kernel_spec = KernelSpec(
+            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        )
 
-    class HonestEngine(NBClientEngine):
-        """Runs a notebook with the client above."""
+        async def start_kernel(self, **options):  # type: ignore[override]
+            if "python" not in language.lower():
+                raise NoSuchKernel(language)
+            with open(folder / "words", "wb") as words:
+                await super().start_kernel(stderr=words, **options)
 
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-            start_timeout = options.pop("start_timeout", 60)
-            execution_timeout = options.pop("execution_timeout", None)
-            for name in ("log_output", "stdout_file", "stderr_file"):
-                options.pop(name, None)
-            options = remove_args(
-                ["input_path", "timeout", "startup_timeout"], **options
-            )
-            options = merge_kwargs(
-                options,
-                timeout=execution_timeout,
-                startup_timeout=start_timeout,
-                kernel_name=kernel_name,
-                kernel_manager_class=ThisPython,
-            )
-            client = HonestClient(nb_man, **options)
-            try:
-                return client.execute()
-            except BaseException as error:
-                cells = [cell for cell in nb_man.nb.cells if cell.cell_type == "code"]
-                states = [cell.metadata.papermill["status"] for cell in cells]
-                if cells and nb_man.FAILED not in states:
-                    # No kernel, for instance, or one that ended after a cell.
-                    done = [c for c in cells if c.execution_count]
-                    cell = (done or cells)[-1 if done else 0]
-                    status, message = explain(error, client.km)
-                    cell.outputs.append(_error(status, message))
-                    nb_man.cell_exception(cell, exception=error)
-                    raise NotebookEnded(status, message) from error
-                raise
-
-    return HonestEngine
+    kernel = Kernel(client_factory=Client, connection_file=str(folder / "kernel.json"))
+    if os.name == "posix" and len(os.fsencode(folder)) < SOCKET_PATH:
+        # Ports may be taken between being chosen and being bound; sockets may not.
+        kernel.transport = "ipc"
+    return kernel
 
 
-def explain(
-    error: BaseException, kernel: Any = None, number: int | None = None
-) -> tuple[str, str]:
-    """The status and a sentence for what ended a notebook, in which code cell."""
+def cut(message: dict[str, Any], passed: Counter[tuple[str, str]]) -> dict[str, Any]:
+    """The message as far as its cell's limit goes; an empty one is to be dropped.
+
+    Raises:
+        KeyboardInterrupt: it is too much for a whole notebook; any other exception
+            would stay in its task, while the cell goes on.
+    """
+    kind, content = message["msg_type"], message["content"]
+    cell = message["parent_header"].get("msg_id", "")
+    if kind == "clear_output":
+        del passed[cell, "text"], passed[cell, "data"]
+    if kind not in ("stream", "display_data", "execute_result"):
+        return message
+    text = content.get("text")
+    before = passed[cell, "text"]
+    passed[cell, "data" if text is None else "text"] += len(text or str(content))
+    if passed.total() > MOST_OUTPUT:
+        raise KeyboardInterrupt(f"printed more than {MOST_OUTPUT:,} characters")
+    if text is None or passed[cell, "text"] <= MOST_TEXT:
+        return message
+    if before > MOST_TEXT:
+        return {}
+    said = f"\n[cut: this cell printed more than {MOST_TEXT:,} characters]\n"
+    text = text[: MOST_TEXT - before] + said
+    return {**message, "content": {**content, "text": text}}
+
+
+def _run_job(job: Mapping[str, Any], kernel: Any) -> tuple[str, str, str]:
+    """In the child process: run papermill; the status, a sentence, and where it was."""
+    import papermill
     from jupyter_client.kernelspec import NoSuchKernel
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import CellTimeoutError
     from papermill.exceptions import PapermillExecutionError
 
-    where = f" in code cell {number}" if number else ""
-    if isinstance(error, NotebookEnded):
-        return error.status, str(error)
-    if isinstance(error, DeadKernelError):
-        process = getattr(getattr(kernel, "provisioner", None), "process", None)
-        code = process.poll() if process is not None else None
-        if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            cause = " (out of memory?)" if name == "SIGKILL" else ""
-            return "killed", f"The kernel was ended by {name}{where}{cause}."
-        if not code:
-            return "killed", f"The kernel ended{where}; by quit() or exit() before?"
-        return "killed", f"The kernel ended{where}, with exit code {code}."
-    if isinstance(error, CellTimeoutError):
-        return "timeout", str(error).partition("\n")[0]
-    if isinstance(error, NotebookTimeout):
-        was = f", and was{where}" if where else ""
-        return "timeout", f"The notebook took longer than {error} s{was}."
-    if isinstance(error, NoSuchKernel):
-        return "no-kernel", f"There is no kernel named {error.name!r} on this machine."
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", f"Interrupted{where}."
-    if isinstance(error, PapermillExecutionError):
-        if error.ename == "KeyboardInterrupt":
-            return "interrupted", f"The kernel was interrupted{where}."
-        return "failed", f"{error.ename}: {error.evalue}"
-    return "failed", f"{type(error).__name__}: {error}"
+    begun, where = 0, ""
 
+    def begin(cell, cell_index):
+        nonlocal begun, where
+        begun += "injected-parameters" not in cell.metadata.get("tags", [])
+        where = f" in code cell {begun}" if begun else " in the injected parameters"
 
-def _tolerate_expected_errors() -> None:
-    """Let a cell tagged `raises-exception` fail; papermill does not."""
-    from papermill import execute
+    def end(cell, cell_index, execute_reply):
+        for payload in execute_reply["content"].get("payload", ()):
+            if payload.get("source") == "ask_exit":
+                raise RuntimeError("quit")
 
-    refuse = execute.raise_for_execution_errors
-
-    def refuse_unexpected(notebook, path):
-        failed = [c for c in notebook.cells if c.metadata.papermill["exception"]]
-        if failed or any(map(_unexpected, notebook.cells)):
-            refuse(notebook, path)
-
-    execute.raise_for_execution_errors = refuse_unexpected
-
-
-def _unexpected(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """The errors that a cell shows and has no tag for."""
-    if "raises-exception" in cell.metadata.get("tags", ()):
-        return []
-    return [o for o in cell.get("outputs", ()) if o.output_type == "error"]
-
-
-def _run_job(job: Mapping[str, Any]) -> tuple[str, str]:
-    """In the child process: run papermill, return status and message."""
-    import papermill
-    from papermill.engines import papermill_engines
-    from traitlets.config import Config
-
-    _tolerate_expected_errors()
-    folder = Path(job["folder"])
-    papermill_engines.register("honest", _engine())
-    config = Config()
-    if sys.platform != "win32" and len(os.fsencode(folder)) < SOCKET_PATH:
-        # Ports may be taken between being chosen and being bound; sockets may not.
-        # Their default place is the working folder, which notebooks share.
-        config.KernelManager.transport = "ipc"
-        config.KernelManager.ip = str(folder / "kernel")
-    if sys.platform != "win32":
-
-        def out_of_time(*_):
-            raise NotebookTimeout(job["timeout"])
-
-        signal.signal(signal.SIGALRM, out_of_time)
-        signal.alarm(job["timeout"])
     try:
         papermill.execute_notebook(
-            # papermill takes a path for a template.
-            *(job[end].replace("{", "{{").replace("}", "}}") for end in ENDS),
+            # papermill takes paths for templates
+            *(job[path].replace("{", "{{").replace("}", "}}") for path in PATHS),
             parameters=job["parameters"],
             cwd=job["cwd"],
-            engine_name="honest",
-            kernel_name=job["kernel"],
-            language="python" if job["kernel"] else None,
+            kernel_name="python3",
+            language="python",
             progress_bar=False,
             autosave_cell_every=0,
             iopub_timeout=60,
             execution_timeout=job["cell_timeout"],
-            config=config,
+            km=kernel,
+            on_cell_execute=begin,
+            on_cell_executed=end,
         )
+    except PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            return "interrupted", f"The kernel was interrupted{where}.", where
+        notebook = nbformat.read(job["target"], as_version=4)
+        if any(cell.metadata.papermill.exception for cell in _code_cells(notebook)):
+            return "failed", f"{error.ename}: {error.evalue}", where
+        # The cells that failed are tagged raises-exception.
+        notebook = papermill.execute.remove_error_markers(notebook)
+        write_atomically(Path(job["target"]), nbformat.writes(notebook).encode())
+    except KeyboardInterrupt as error:
+        if str(error):
+            return "failed", f"The notebook {error}{where}; cut there.", where
+        return "interrupted", f"Interrupted{where}.", where
+    except NoSuchKernel as error:
+        message = f"expected a notebook for Python; its kernel is {error.name!r}"
+        return "no-kernel", message, where
     except BaseException as error:
-        return explain(error)
-    finally:
-        if sys.platform != "win32":
-            signal.alarm(0)
-    return "published", ""
+        process = getattr(kernel.provisioner, "process", None)
+        code = process.poll() if process is not None else None
+        if str(error) == "quit":
+            return "killed", f"The kernel was ended by quit() or exit(){where}.", where
+        if code is not None:
+            words = _text(job["folder"], "words").splitlines()[-1:] * (not where)
+            said = " ".join([_ended("The kernel", code, where), *words])
+            return "killed", said, where
+        if isinstance(error, CellTimeoutError):
+            return "timeout", str(error).partition("\n")[0], where
+        return "failed", f"{type(error).__name__}: {error}", where
+    return "published", "", where
+
+
+def _ended(what: str, code: int, where: str = "") -> str:
+    """A sentence for a process that ended by itself, with its exit code."""
+    if code >= 0:
+        where = where or " before the first cell"
+        return f"{what} ended{where}, with exit code {code}."
+    name = signal.Signals(-code).name
+    return f"{what} was ended by {name}{where}{' (out of memory?)' * (code == -9)}."
 
 
 def _follow_parent() -> None:
-    """End this process, and so its kernel, when the one that started it is gone."""
+    """End this notebook's processes when the one that started it is gone."""
     parent = os.getppid()
 
     def watch():
         while os.getppid() == parent:
             time.sleep(1)
         _end_marked(os.environ[MARK])
-        end_process_tree(os.getpid())
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def end_process_tree(pid: int, *, itself: bool = True) -> None:
-    """Kill a process and everything it has started, or only what it has started."""
-    try:
-        parent = psutil.Process(pid)
-        processes = parent.children(recursive=True) + [parent] * itself
-    except psutil.NoSuchProcess:
-        return
-    for process in processes:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+def _end_marked(mark: str) -> None:
+    """Kill all processes but this one whose environment has this mark."""
+    left, deadline = True, time.monotonic() + GRACE  # one may not be killed, in a read
+    while left and time.monotonic() < deadline:  # or may just have started another
+        left = False
+        for process in psutil.process_iter(["environ"]):
+            marked = (process.info["environ"] or {}).get(MARK) == mark
+            if marked and process.pid != os.getpid():
+                with suppress(psutil.Error):
+                    process.kill()
+                    process.wait(0.1)
+                left = True
 
 
 def execute(
@@ -306,45 +248,51 @@ def execute(
         "target": str(target),
         "parameters": dict(parameters),
         "cwd": str(source.parent),
-        "kernel": _kernel_of(source),
-        "timeout": timeout,
         "cell_timeout": cell_timeout,
     }
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="mnistlab-") as name:
+    with tempfile.TemporaryDirectory(
+        prefix="mnistlab-", ignore_cleanup_errors=True
+    ) as folder:
         # Its own folder: for the kernel's sockets, and for what it has to say, as
         # pipes would stay open until the last process of the notebook has ended.
-        folder = Path(name)
-        job["folder"] = name
-        with open(folder / "errors", "wb") as log:
+        with open(Path(folder, "errors"), "wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "reports.execute", json.dumps(job)],
+                cwd=ROOT,  # -m takes modules from there first
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **_surroundings(folder), **environment},
+                env=_environment(folder) | {MARK: folder} | dict(environment),
                 start_new_session=True,
             )
         try:
-            _wait(process, timeout + GRACE, stop)
+            told = _wait(process, timeout, stop)
         finally:
-            if process.poll() is None:  # else its number may be another's by now
-                end_process_tree(process.pid)
-                process.wait()
-            _end_marked(name)
-        answer = _text(folder / "answer")
-        errors = _text(folder / "errors")
+            _end_marked(folder)
+            process.kill()  # does nothing to one that has ended
+            process.wait()
+        answer, errors = _text(folder, "answer"), _text(folder, "errors")
     seconds = time.perf_counter() - started
-    stopped = stop is not None and stop.is_set()
-    notebook = _written(target)
     try:
-        status, message = json.loads(answer)
+        status, message, where = json.loads(answer)
     except ValueError:
-        status, message = _silent(process.returncode, errors, timeout, stopped, seconds)
-        if notebook is not None:
-            _mark_running_cell(notebook, status, message)
-            write_atomically(target, nbformat.writes(notebook).encode())
+        status, where = "killed", ""
+        message = _ended("papermill", process.returncode, " early")
+        if process.returncode >= 0:
+            status, message = "failed", " ".join([message, *errors.splitlines()[-1:]])
+    if told == "timeout":
+        late = "had no cell begun" if answer else "did not stop"
+        late = f"was{where}" if where else late
+        message = f"The notebook took longer than {timeout} s, and {late}."
+    elif told:
+        message = f"Interrupted{where}."
+    status = told or status
+    notebook = _written(target)
     if status != "published":
+        if notebook is not None:
+            _mark_failed_cell(notebook, status, message)
+            write_atomically(target, nbformat.writes(notebook).encode())
         return Execution(status, seconds, message)
     if notebook is None:
         return Execution("failed", seconds, f"{target} could not be written")
@@ -355,26 +303,21 @@ def execute(
     return Execution("published", seconds, result=result)
 
 
-def _surroundings(folder: Path) -> dict[str, str]:
-    """This checkout and this Python before all else, and none of a user's settings."""
+def _environment(folder: str) -> dict[str, str]:
+    """This Python and this checkout first, and none of the user's settings."""
 
     def first(path: Path, variable: str) -> str:
         return os.pathsep.join(filter(None, (str(path), os.environ.get(variable))))
 
-    (folder / "matplotlibrc").touch()
-    return {
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONSTARTUP"}
+    return inherited | {
         "PYTHONPATH": first(ROOT, "PYTHONPATH"),
         "PATH": first(Path(sys.executable).parent, "PATH"),
-        "MATPLOTLIBRC": str(folder / "matplotlibrc"),
-        "IPYTHONDIR": str(folder / "ipython"),
-        MARK: str(folder),
+        "MATPLOTLIBRC": os.devnull,
+        "IPYTHONDIR": folder,
+        "JUPYTER_CONFIG_DIR": folder,
+        "JUPYTER_RUNTIME_DIR": folder,
     }
-
-
-def _kernel_of(source: Path) -> str | None:
-    """The kernel to name where a notebook names none: this Python's."""
-    named = nbformat.read(source, as_version=4).metadata.get("kernelspec", {})
-    return None if named.get("name") else "python3"
 
 
 def _written(target: Path) -> nbformat.NotebookNode | None:
@@ -387,62 +330,57 @@ def _written(target: Path) -> nbformat.NotebookNode | None:
 
 
 def _wait(
-    process: subprocess.Popen, limit: float, stop: threading.Event | None
-) -> None:
-    """Wait for the child, until its limit; it is interrupted on `stop`."""
-    deadline, told = time.monotonic() + limit, False
-    while time.monotonic() < deadline:
+    process: subprocess.Popen, timeout: float, stop: threading.Event | None
+) -> str:
+    """Wait for the child; it is interrupted at its limit, and on `stop`: say which."""
+    deadline, told = time.monotonic() + timeout, ""
+    while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.1)
-            return
-        if not told and stop is not None and stop.is_set():
+            return told
+        late = time.monotonic() > deadline
+        if told and late:
+            return told
+        if not told and (late or (stop is not None and stop.is_set())):
+            told, more = ("timeout", GRACE) if late else ("interrupted", FAREWELL)
             process.send_signal(signal.SIGINT)
-            deadline, told = time.monotonic() + FAREWELL, True
+            deadline = time.monotonic() + more
 
 
-def _end_marked(mark: str) -> None:
-    """Kill what the notebook of this mark has left, whatever session it is in."""
-    for process in psutil.process_iter(["environ"]):
-        marked = (process.info["environ"] or {}).get(MARK) == mark
-        if marked and process.pid != os.getpid():  # a child ends itself last
-            with suppress(psutil.Error):
-                process.kill()
+def _text(folder: str, name: str) -> str:
+    path = Path(folder, name)
+    return path.read_text(errors="replace").strip() if path.exists() else ""
 
 
-def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
+def _code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cells that are to be executed."""
+    return [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        and cell.source.strip()
+        and "skip-execution" not in cell.metadata.get("tags", [])
+    ]
 
 
-def _silent(
-    code: int, errors: str, timeout: int, stopped: bool, seconds: float
-) -> tuple[str, str]:
-    """Status and message of a child that has ended without an answer."""
-    if stopped:
-        return "interrupted", "Interrupted."
-    if seconds > timeout:
-        message = f"The notebook took longer than {timeout} s and did not stop."
-        return "timeout", message
-    if code < 0:
-        name = signal.Signals(-code).name
-        return "killed", f"papermill was ended by {name} (out of memory?)."
-    lines = errors.strip().splitlines() or [f"exit code {code}"]
-    return "failed", f"papermill ended early: {lines[-1]}"
-
-
-def _mark_running_cell(
+def _mark_failed_cell(
     notebook: nbformat.NotebookNode, status: str, message: str
 ) -> None:
-    """Say in the notebook itself what its end was, as the child could not."""
-    for cell in notebook.cells:
-        if cell.metadata.get("papermill", {}).get("status") == "running":
-            cell.metadata.papermill["status"] = "failed"
-            cell.outputs.append(_error(status, message))
-
-
-def _error(status: str, message: str) -> nbformat.NotebookNode:
-    """An output that shows why a notebook ended, where a traceback would stand."""
-    return nbformat.v4.new_output(
-        "error", ename=status, evalue=message, traceback=[message]
+    """Mark where the notebook ended and why, if papermill has not."""
+    cells = [cell for cell in _code_cells(notebook) if "papermill" in cell.metadata]
+    states = [cell.metadata.papermill for cell in cells]
+    if not cells or "failed" in [state["status"] for state in states]:
+        return
+    begun = [number for number, state in enumerate(states) if state["start_time"]]
+    last = begun[-1] if begun else 0
+    states[last] |= {"status": "failed", "exception": True}
+    for state in states[last + 1 :]:
+        state["status"] = "pending"
+    cells[last].outputs.append(
+        # It shows why the notebook ended, where a traceback would stand.
+        nbformat.v4.new_output(
+            "error", ename=status, evalue=message, traceback=[message]
+        )
     )
 
 
@@ -450,30 +388,47 @@ def declared_result(notebook: nbformat.NotebookNode) -> dict[str, Any]:
     """What a completely executed notebook has declared.
 
     Raises:
-        ValueError: a cell did not run, ran out of order or failed, or nothing was
-            declared.
+        ValueError: a cell did not run, ran out of order or failed, nothing was
+            declared, or with another mnistlab.
     """
-    # An empty cell is not executed, and has no number.
-    cells = [
-        cell
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        and cell.source.strip()
-        and "skip-execution" not in cell.metadata.get("tags", ())
-    ]
+    cells = _code_cells(notebook)
     for number, cell in enumerate(cells, start=1):
-        for output in _unexpected(cell):
-            raise ValueError(f"cell {number}: {output.ename}: {output.evalue}")
+        may_fail = "raises-exception" in cell.metadata.get("tags", [])
+        for output in cell.outputs:
+            if output.output_type == "error" and not may_fail:
+                raise ValueError(f"cell {number}: {output.ename}: {output.evalue}")
         if cell.execution_count != number:
             raise ValueError(f"code cell {number} of {len(cells)} was not executed")
     for cell in reversed(cells):
         for output in cell.outputs:
             if RESULT_MIME in output.get("data", {}):
-                return dict(output.data[RESULT_MIME])
+                result = dict(output.data[RESULT_MIME])
+                place, digest = result.pop("mnistlab", ("a place unknown", ""))
+                if digest != package_digest():
+                    raise ValueError(
+                        f"expected this build's mnistlab, got other code of {place}; "
+                        "use run_all.py of that checkout, or edit nothing meanwhile"
+                    )
+                return result
     raise ValueError("the notebook declares no result; end it with declare(...)")
 
 
-if __name__ == "__main__":
-    task = json.loads(sys.argv[1])
+def _main() -> None:
+    from jupyter_core.utils import run_sync
+
     _follow_parent()
-    (Path(task["folder"]) / "answer").write_text(json.dumps(_run_job(task)))
+    # A build in the background of a shell ignores interrupts, and children inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    job = json.loads(sys.argv[1])
+    job["folder"] = folder = os.environ["JUPYTER_RUNTIME_DIR"]
+    kernel = _kernel_manager(Path(folder), job["source"])
+    answer = _run_job(job, kernel)
+    Path(folder, "answer").write_text(json.dumps(answer))
+    if answer[0] == "published":  # else it is killed, whatever it does
+        with suppress(Exception):
+            run_sync(kernel.shutdown_kernel)()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _main()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mnistlab import data
 from mnistlab.comparison import Gathered
@@ -106,8 +107,8 @@ def _card(
     return {
         "name": name,
         "title": title,
-        "href": f"{name}.html" if about else "",
-        "failed_href": f"failed/{name}.html" if failed else "",
+        "href": f"{quote(name)}.html" if about else "",
+        "failed_href": f"failed/{quote(name)}.html" if failed else "",
         "headline": done.message if done and failed else result["headline"],
         "thumbnail": result["thumbnail"],
         "alt": f"The main figure of: {title}",

@@ -21,6 +21,8 @@ NOTEBOOKS = PACKAGE.parent / "notebooks"
 # In the order of the site; the last two show the runs of all others.
 ORDER = ("data", *models.FAMILIES, "compare", "claims")
 GATHERING = ("compare", "claims")
+# Pages of the site that are of no notebook.
+TAKEN = ("index", "environment", "draw", "duel")
 # Parameters that -p may not set, and what to do instead.
 RESERVED = {
     "family": "a notebook's family is its name; choose it with --only",
@@ -47,6 +49,7 @@ class Page:
     """A notebook to publish: its file, its final parameters, runs and data it shows.
 
     `defaults` are the values in its own cell; papermill sets what differs from them.
+    `problem` is why it cannot be executed, if it cannot.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Page:
     specs: tuple[RunSpec, ...]
     fingerprint: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ class Published:
 
 def notebook_names() -> list[str]:
     """The collection's notebooks, in the site's order; a new one comes last but two."""
-    found = {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+    found = {
+        path.stem for path in NOTEBOOKS.glob("*.ipynb") if path.name[0] != "."
+    }  # macOS keeps companions such as ._mlp.ipynb
     known = [name for name in ORDER if name in found]
     new = sorted(found - set(ORDER))
     return [n for n in known if n not in GATHERING] + new + [
@@ -178,41 +184,66 @@ def pages(
 ) -> list[Page]:
     """The pages of a build, with parameters checked and runs resolved.
 
+    A notebook that cannot be a page is told in the `problem` of its own, and does not
+    keep the others from being made.
+
     Args:
         names: which notebooks; empty for all.
-        options: values of the command's own options, for notebooks that have them.
+        options: values of the options that were given, for notebooks that have them;
+            what is not among them is as the notebook's cell has it.
         assignments: values of `-p`, which must fit at least one notebook.
         dataset: the data that was resolved.
 
     Raises:
-        StudyError: an unknown notebook or parameter, or a wrong value.
+        StudyError: an unknown notebook or parameter, a wrong value, or no page at all.
     """
     available = notebook_names()
     wanted = [choose("--only", name, available) for name in names] or available
-    defaults = {
-        name: default_parameters(NOTEBOOKS / f"{name}.ipynb") for name in wanted
-    }
+    paths = {name: NOTEBOOKS / f"{name}.ipynb" for name in available if name in wanted}
+    defaults: dict[str, dict[str, Any]] = {}
+    problems: dict[str, StudyError] = {}
+    for name, path in paths.items():
+        try:
+            if name.lower() in TAKEN:
+                raise StudyError(f"{path.name}: the site has such a page; rename it")
+            defaults[name] = default_parameters(path)
+        except StudyError as error:
+            problems[name] = error
     known = sorted({parameter for values in defaults.values() for parameter in values})
     for name in assignments:
         if name in RESERVED:
             raise StudyError(f"-p {name}: {RESERVED[name]}")
-        if name not in known:
+        if defaults and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = (
                 f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             )
             raise StudyError(f"-p {name}: no selected notebook has it; {hint}")
-    result = []
-    for name in [name for name in available if name in wanted]:
-        own = dict(defaults[name])
-        own |= {key: value for key, value in options.items() if key in own}
+    made, asked = {}, options.get("dataset", "mnist")
+    for name, values in defaults.items():
+        own = values | {key: value for key, value in options.items() if key in values}
         for key, value in assignments.items():
             if key in own:
-                own[key] = _checked(key, value, defaults[name][key])
-        specs = tuple(_specs(name, own, dataset))
-        path = NOTEBOOKS / f"{name}.ipynb"
-        result.append(Page(name, path, own, specs, dataset.fingerprint, defaults[name]))
-    return result
+                own[key] = _checked(key, value, values[key])
+        try:
+            if own.get("dataset", asked) != asked:
+                raise StudyError(
+                    f"{name}.ipynb: its cell has dataset = {own['dataset']!r}; "
+                    f"give it as --dataset, with --only {name}"
+                )
+            specs = tuple(_specs(name, own, dataset))
+        except StudyError as error:
+            if own != values:  # then it may be the command's fault, not the cell's
+                raise
+            problems[name] = error
+            continue
+        made[name] = Page(name, paths[name], own, specs, dataset.fingerprint, values)
+    if not made:
+        raise next(iter(problems.values()))
+    return [
+        made.get(name) or Page(name, paths[name], {}, (), problem=str(problems[name]))
+        for name in paths
+    ]
 
 
 def _specs(name: str, parameters: Mapping[str, Any], dataset: Dataset) -> list[RunSpec]:

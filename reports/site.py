@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import write_atomically
+from reports import pages as notebooks
 from reports.pages import read_published
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def look() -> str:
     """SHA-256 of what decides how pages look, but for the files that they link to."""
     digest = hashlib.sha256(version("nbconvert").encode())
     for path in sorted(Path(__file__).parent.rglob("*")):
-        if path.suffix in (".py", ".j2", ".js", ".json"):
+        if path.suffix in (".py", ".j2", ".js", ".json") and path.name[0] != ".":
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -101,9 +102,19 @@ def _update(
     failure: str = "",
 ) -> None:
     content = notebook.read_text("utf-8") if notebook.exists() else ""
-    key = key_of(content, list(names), root, banner)
+    key = key_of(content, list(names), root, banner, _beside())
     if not is_current(path, key):
-        finish(path, render(content, name, names, root, banner, failure), key)
+        site = path.parent / root
+        finish(path, render(content, name, names, root, banner, failure, site), key)
+
+
+def _beside() -> list[tuple[str, int, int]]:
+    """What pages may refer to beside the notebooks, as it is now."""
+    files = [
+        f for f in sorted(notebooks.NOTEBOOKS.rglob("[!.]*.*")) if f.suffix != ".ipynb"
+    ]
+    found = [(str(file), file.stat()) for file in files if file.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def render(
@@ -113,15 +124,18 @@ def render(
     root: str = "",
     banner: str = "",
     failure: str = "",
+    site: Path | None = None,
 ) -> str:
     """One notebook as an HTML page that loads nothing from another host.
 
     Links to run records are turned to the copies below the site. `root` is the way
     from the page to the site's top, `banner` a sentence above the notebook, `failure`
-    what stands instead of a notebook that is empty.
+    what stands instead of a notebook that is empty, `site` the folder that files it
+    refers to are copied to.
     """
     import nbformat
-    from nbconvert import HTMLExporter
+
+    from reports import static
 
     if content:
         notebook = nbformat.reads(content, as_version=4)
@@ -129,19 +143,22 @@ def render(
         text = f"# Nothing was executed\n\n{html.escape(failure)}"
         cells = [nbformat.v4.new_markdown_cell(text)]
         notebook = nbformat.v4.new_notebook(cells=cells)
+    about = head(page, pages, title_of(notebook, page), root)
     _say_what_is_empty(notebook)
-    exporter = HTMLExporter(
+    places = static.prepare(notebook, page)
+    exporter = static.Exporter(
         template_name="mnistlab",
         extra_template_basedirs=[str(TEMPLATES)],
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    about = head(page, pages, title_of(notebook, page), root)
     about |= {"banner": banner, "contents": CONTENTS}
     resources = {"metadata": {"name": page}, "mnistlab": about}
     text, _ = exporter.from_notebook_node(notebook, resources)
     text = text.replace(CONTENTS, _contents(text), 1)
-    return _finished(text, root)
+    if site is not None:
+        text = static.settle(text, page, pages, places, root, site)
+    return _finished(_with_duels(text, root), root)
 
 
 def _say_what_is_empty(notebook: Any) -> None:
@@ -169,10 +186,26 @@ def _contents(text: str) -> str:
 
 def _finished(text: str, root: str = "") -> str:
     """Turn links to records to their copies; let wide tables and long lines scroll."""
-    text = RECORD_LINK.sub(rf'href="{root}runs/\1/\2.json"', text)
     text = text.replace("<pre>", '<pre tabindex="0">')  # to scroll without a mouse
     scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
-    return TABLE.sub(lambda match: f"{scroll}{match[0]}</div>", text)
+    text = TABLE.sub(lambda match: f"{scroll}{match[0]}</div>", text)
+    return RECORD_LINK.sub(rf'href="{root}runs/\1/\2.json"', text)
+
+
+def _with_duels(text: str, root: str = "") -> str:
+    """Below a table of several models' runs, a link to the duel of the first two."""
+
+    def with_link(table: re.Match[str]) -> str:
+        firsts: dict[str, str] = {}
+        for model, key in RECORD_LINK.findall(table[0]):
+            firsts.setdefault(model, f"{model}/{key}")
+        if len(firsts) < 2:
+            return table[0]
+        (one, a), (two, b) = list(firsts.items())[:2]
+        link = f'<a href="{root}duel.html#{a},{b}">{one} and {two} side by side</a>'
+        return f'{table[0]}<p class="caption">{link}, or any other two runs.</p>'
+
+    return TABLE.sub(with_link, text)
 
 
 def copy_records(runs: Sequence[Run], site: Path) -> None:
@@ -216,7 +249,10 @@ def write_index(
 ) -> None:
     """Write the index: the story, a card for each notebook, tables by their titles."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    shown = {name: Markup(_finished(t._repr_html_())) for name, t in tables.items()}
+    shown = {
+        title: Markup(_finished(_with_duels(table._repr_html_())))
+        for title, table in tables.items()
+    }
     text = template("site.html.j2").render(
         site=head("index", pages, "28 MNIST models of 2019, run again"),
         cards=cards,
@@ -335,8 +371,6 @@ def command(run: Run) -> str:
     if record["train_size"] != min(profile.train_size or usual, usual):
         parts.append(f"-p train_size={record['train_size']}")
     text = " ".join(parts)
-    if record["image_data_format"] != "channels_last":
-        text = f"MNISTLAB_IMAGE_DATA_FORMAT={record['image_data_format']} {text}"
     backend = record["backend"]
     return text if backend == "tensorflow" else f"KERAS_BACKEND={backend} {text}"
 

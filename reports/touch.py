@@ -20,6 +20,7 @@ from reports.site import TEMPLATES, finish, head, is_current, key_of, template
 
 COLUMNS = 40  # of the sprite
 SMALL = 420_000  # bytes of float16 weights that a page loads at once
+MOST_WRONG = 1_000  # mistakes of a run in the duel: their images are in the page
 SILENT = ("not trained in full yet", "trained, but its weights are not kept yet")
 ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
@@ -40,7 +41,7 @@ def write_draw(
     key = _key(runs, names)
     if is_current(site / "draw.html", key):
         return
-    models = []
+    models, kept = [], set()
     for family, experiments in FAMILIES.items():
         for experiment in experiments:
             own = [run for run in runs if run.name == experiment.name]
@@ -54,13 +55,38 @@ def write_draw(
                 script, size = weights_script(run)
                 path = site / "weights" / f"{run.name}.js"
                 write_atomically(path, script.encode())
+                kept.add(path)
                 said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
                 said["binary"] = experiment.recipe.normalization.axis == 3
             models.append(said)
-    _write(site, "draw", names, key, "Draw a digit", models=models, data={
+    facts = _facts(runs, dataset.y_test)
+    _write(site, "draw", names, key, "Draw a digit", models=models, facts=facts, data={
         "models": [m for m in models if not m["reason"]],
         "digits": _digits(runs, dataset),
     })  # fmt: skip
+    for path in set((site / "weights").glob("*.js")) - kept:  # of earlier builds
+        path.unlink(missing_ok=True)
+
+
+def _facts(runs: Sequence[Run], labels: np.ndarray) -> dict[str, float] | None:
+    """What the page says in numbers, in percent: of the first run of each model."""
+    firsts = list({run.name: run for run in reversed(runs)}.values())
+    if len(firsts) < 2:
+        return None
+    answers = [run.predictions() for run in firsts]
+    said, sure = (np.array(part) for part in zip(*answers, strict=True))
+    alike, right = (said == said[0]).all(axis=0), said == labels
+    shares = {
+        "alike": alike,
+        "alike_right": right[0, alike],
+        "apart_right": right[:, ~alike],
+        "sure": right[sure >= 0.99],
+        "unsure": right[sure < 0.6],
+    }
+    if not all(share.size for share in shares.values()):
+        return None
+    percent = {name: 100 * float(share.mean()) for name, share in shares.items()}
+    return percent | {"models": len(firsts)}
 
 
 def weights_script(run: Run) -> tuple[str, int]:
@@ -139,26 +165,41 @@ def write_duel(
 ) -> None:
     """Write duel.html: answers of all runs to the images that any of them got wrong.
 
-    `runs` are full runs on the test images of `dataset`; all other images all have
-    right, so that every count follows from these.
+    Of `runs` those count that 2019's protocol trained on `dataset`, in full or not; a
+    short one has answered the first test images only. Runs with very many mistakes are
+    left out. All other images all have right, so that every count follows from these.
     """
+    runs = [
+        run
+        for run in sorted(runs, key=lambda run: not run.compares_with_2019)
+        if run.record["dataset"]["fingerprint"] == dataset.fingerprint
+        and run.record["protocol"] == "replicate"
+    ]
     key = _key(runs, names)
     if is_current(site / "duel.html", key):
         return
-    answers = [run.predictions() for run in runs]
-    predicted = np.array([a for a, _ in answers]).reshape(len(runs), -1)
-    wrong = predicted != dataset.y_test if runs else np.zeros((1, 1), bool)
-    hard = np.flatnonzero(wrong.any(axis=0))
-    said = [
-        {
-            "id": f"{run.name}/{run.seed}",
+    labels, wrong = dataset.y_test, np.zeros(len(dataset.y_test), bool)
+    shown = []
+    for run in runs:
+        answer, sure = run.predictions()
+        mistakes = answer != labels[: len(answer)]
+        if mistakes.sum() <= MOST_WRONG:
+            wrong[: len(answer)] |= mistakes
+            shown.append((run, answer, sure))
+    hard = np.flatnonzero(wrong)
+    said: dict[str, dict[str, Any]] = {}
+    for run, answer, sure in shown:
+        own, exact = hard[hard < len(answer)], f"{run.name}/{run.key16}"
+        name = f"{run.name}/{run.seed}"
+        said[exact if name in said else name] = {
+            "exact": exact,
+            "label": _label(run) + (f", key {run.key16}" if name in said else ""),
+            "count": len(answer),
             "curve": [epoch["val_accuracy"] for epoch in run.history],
-            "predicted": _base64(answer[hard].tobytes()),
+            "predicted": _base64(answer[own].tobytes()),
             # Down to whole 1/255: a page shows whole percent.
-            "sure": _base64(np.rint(sure[hard] * 255).astype(np.uint8).tobytes()),
+            "sure": _base64(np.rint(sure[own] * 255).astype(np.uint8).tobytes()),
         }
-        for run, (answer, sure) in zip(runs, answers, strict=True)
-    ]
     rows = -(-len(hard) // COLUMNS)
     sprite = np.zeros((max(rows, 1) * COLUMNS, 28, 28), np.uint8)
     sprite[: len(hard)] = dataset.x_test[hard]
@@ -166,9 +207,17 @@ def write_duel(
     png = io.BytesIO()
     Image.fromarray(sheet).save(png, "png", optimize=True)
     _write(site, "duel", names, key, "Two runs side by side", {
-        "runs": said,
-        "hard": [[int(i), int(dataset.y_test[i])] for i in hard],
-        "count": len(dataset.y_test),
+        "runs": [{"id": name} | told for name, told in said.items()],
+        "hard": [[int(i), int(labels[i])] for i in hard],
         "columns": COLUMNS,
+        "left_out": len(runs) - len(shown),
         "sprite": "data:image/png;base64," + _base64(png.getvalue()),
     })  # fmt: skip
+
+
+def _label(run: Run) -> str:
+    """Model and seed, and how it was trained if not by its whole recipe."""
+    if run.is_whole:
+        return f"{run.name}, seed {run.seed}"
+    trained = f"{run.record['train_size']:,} images, {run.record['epochs']} epochs"
+    return f"{run.name}, seed {run.seed}, {trained}"

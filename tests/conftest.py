@@ -14,7 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from mnistlab import data, models, schedule, train
+from mnistlab import clusters, data, models, store, train
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.files import IDX_FILES
 from mnistlab.models.experiment import Experiment, Recipe, layer_names
@@ -69,7 +69,7 @@ def _workers():
                 kept.__exit__(*sys.exc_info())
             raise
 
-    local_cluster = schedule._local_cluster
+    local_cluster = clusters.local_cluster
     yield shared
     kept.close()
 
@@ -77,7 +77,7 @@ def _workers():
 @pytest.fixture(autouse=True)
 def _shared_workers(request, monkeypatch, _workers):
     if "faults" not in request.keywords:
-        monkeypatch.setattr(schedule, "_local_cluster", _workers)
+        monkeypatch.setattr(clusters, "local_cluster", _workers)
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +106,12 @@ def make_task(experiment=TINY, **changes):
 def make_spec(digits, experiment=TINY, **changes):
     task = make_task(experiment, **changes)
     return RunSpec(task, digits.name, digits.fingerprint, "smoke", "tensorflow")
+
+
+def stored_runs(out):
+    """All finished runs below an output folder, by name and key."""
+    paths = sorted(Path(out).glob("runs/*/*/run.json"))
+    return [run for path in paths if (run := store.read_run(path.parent))]
 
 
 def run_command(*arguments, script=ROOT / "run_all.py", **options):

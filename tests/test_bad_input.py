@@ -5,16 +5,20 @@ and published pages, is the same afterwards, byte for byte.
 """
 
 import gzip
+import html
 import json
+import os
 import re
 import shutil
 import signal
 import socketserver
+import subprocess
 import sys
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from urllib.parse import quote
 
 import nbformat
 import numpy as np
@@ -93,6 +97,37 @@ def raw(name, content):
     return lambda here: (here / name).write_bytes(content)
 
 
+def npy(here):
+    np.save(here / "a.npy", np.zeros((12, 28, 28), np.uint8))
+
+
+def renamed(old, new):
+    """Four good files whose names begin otherwise."""
+
+    def prepare(here):
+        (here / "raw").mkdir()
+        for name, array in small_pictures().items():
+            name = (new + name.removeprefix(old)) if name.startswith(old) else name
+            name = name.replace("test-images-idx", "test-images.idx")
+            (here / name).write_bytes(idx_bytes(array))
+
+    return prepare
+
+
+def a_folder_for_it(here):
+    with_file(TEST_LABELS, None)(here)
+    (here / TEST_LABELS).mkdir()
+
+
+def dangling(here):
+    with_file(TEST_LABELS, None)(here)
+    (here / TEST_LABELS).symlink_to("nowhere")
+
+
+def no_text(here):
+    (here / "\udcff").mkdir()
+
+
 IMAGES = idx_bytes(np.zeros((12, 28, 28)))
 HERE = ("--dataset", "{here}")
 DATA = {
@@ -104,7 +139,7 @@ DATA = {
     "a text file": Case(
         ("--dataset", "{here}/a.txt"), "expected an .npz", raw("a.txt", b"digits")
     ),
-    "an empty file": Case(HERE, "file is empty", with_file(TRAIN_IMAGES, b"")),
+    "an empty file": Case(HERE, "got an empty file", with_file(TRAIN_IMAGES, b"")),
     "a cut gzip": Case(
         HERE, "damaged or cut off", with_file(TRAIN_IMAGES, gzip.compress(IMAGES)[:-9])
     ),
@@ -114,9 +149,9 @@ DATA = {
         with_file(TRAIN_IMAGES, gzip.compress(IMAGES)[:20] + b"\0" * 40),
     ),
     "no gzip": Case(HERE, "drop .gz from its name", with_file(TRAIN_IMAGES, IMAGES)),
-    "two bytes": Case(HERE, "fewer than 4", with_file(TRAIN_IMAGES, b"\0\0", "")),
+    "two bytes": Case(HERE, "got 0x0000; is it", with_file(TRAIN_IMAGES, b"\0\0", "")),
     "no sizes": Case(
-        HERE, "header is cut off", with_file(TRAIN_IMAGES, IMAGES[:6], "")
+        HERE, "got 0x000008030000; is it", with_file(TRAIN_IMAGES, IMAGES[:6], "")
     ),
     "cut off": Case(
         HERE, "expected 9,408 bytes", with_file(TRAIN_IMAGES, IMAGES[:-1], "")
@@ -134,7 +169,7 @@ DATA = {
     ),
     "big digits": Case(
         HERE,
-        "of 28 x 28",
+        "as bytes (n, 28, 28)",
         with_file(TRAIN_IMAGES, idx_bytes(np.zeros((12, 32, 32))), ""),
     ),
     "no image": Case(
@@ -161,6 +196,42 @@ DATA = {
     ),
     "npz of fractions": Case(HERE, "as bytes", npz(x_train=np.zeros((12, 28, 28)))),
     "npz of text": Case(HERE, "labels 0 to 9", npz(y_train=np.array(["seven"] * 12))),
+    "npz of columns": Case(
+        HERE, "so shape (12,), got (12, 1)", npz(y_train=np.zeros((12, 1), int))
+    ),
+    "an IDX file alone": Case(
+        ("--dataset", "{here}/a.gz"),
+        "give the folder that holds all four",
+        raw("a.gz", gzip.compress(IMAGES)),
+    ),
+    "an array alone": Case(("--dataset", "{here}/a.npy"), "expected an .npz", npy),
+    "names of a test set": Case(
+        HERE, "test-images.idx3-ubyte' is that file, rename it", renamed("t10k", "test")
+    ),
+    "names of EMNIST": Case(
+        HERE,
+        "emnist-digits-train-images-idx3-ubyte' is that file, rename it",
+        renamed("", "emnist-digits-"),
+    ),
+    "files a folder below": Case(HERE, "or give its folder", renamed("", "raw/")),
+    "integers": Case(
+        HERE,
+        "right file, and of bytes?",
+        with_file(TEST_LABELS, idx_bytes(np.zeros(8), 0xC02, (5, 8)), ""),
+    ),
+    "letters": Case(
+        HERE, "ten classes", with_file(TEST_LABELS, idx_bytes(np.full(5, 26)), "")
+    ),
+    "a folder for a file": Case(HERE, f"{TEST_LABELS} (gzipped or", a_folder_for_it),
+    "a link to nothing": Case(HERE, "expected files that can be read", dangling),
+    "a link to itself": Case(
+        ("--dataset", "{here}/loop"),
+        "expected mnist, or the path",
+        lambda here: (here / "loop").symlink_to("loop"),
+    ),
+    "a name that is no text": Case(("--dataset", "{here}/\udcff"), "\\udcff", no_text),
+    "a name without end": Case(("--dataset", "x" * 5000), "too long"),
+    "nobody's home": Case(("--dataset", "~nobody-of-that-name"), "home directory"),
     "npz cut off": Case(HERE, "plain arrays", raw("mnist.npz", b"PK\3\4 and no more")),
 }
 
@@ -209,11 +280,6 @@ OPTIONS = {
     ),
     "an unknown backend": Case(
         (), "KERAS_BACKEND: expected one of", environment={"KERAS_BACKEND": "theano"}
-    ),
-    "an unknown data format": Case(
-        (),
-        "did you mean 'channels_last'",
-        environment={"MNISTLAB_IMAGE_DATA_FORMAT": "channel_last"},
     ),
     "no scheduler": Case(
         ("--only", "mlp", "--scheduler", "tcp://127.0.0.1:1"),
@@ -383,7 +449,7 @@ def notebook(*sources, tags=True, **changes):
 
 
 def of_another_language():
-    kernel = {"name": "fortran", "display_name": "Fortran", "language": "python"}
+    kernel = {"name": "ifort", "display_name": "Fortran", "language": "fortran"}
     return notebook("1", metadata={"kernelspec": kernel})
 
 
@@ -407,7 +473,11 @@ NOTEBOOKS = {
     "no notebook": (b"{}", 2, "cannot be read as a notebook"),
     "a format of the future": (notebook(nbformat=9), 2, "cannot be read as a notebook"),
     "a format of 2012": (of_2012(), 2, "cannot be read as a notebook"),
-    "an unknown kernel": (of_another_language(), 1, "no kernel named 'fortran'"),
+    "an unknown kernel": (
+        of_another_language(),
+        1,
+        "a notebook for Python; its kernel is 'fortran'",
+    ),
     "an error in a cell": (notebook("1 / 0", DECLARE), 1, "ZeroDivisionError"),
     "no result": (notebook("1"), 1, "declares no result"),
 }
@@ -434,6 +504,68 @@ def test_a_notebook_that_is_none_is_named_and_no_page_of_it_published(
     assert not (tmp_path / "out" / "notebooks").exists()
 
 
+def test_bad_notebooks_are_named_and_the_others_published(run, tmp_path, monkeypatch):
+    """What a folder of notebooks gathers: scratch files, companions, odd names."""
+    here, site = tmp_path / "notebooks", tmp_path / "out" / "site"
+    here.mkdir()
+    good, odd = notebook("print('fine')", DECLARE), "50 % of #1 & <2>"
+    (here / "good.ipynb").write_bytes(good)
+    (here / f"{odd}.ipynb").write_bytes(good)
+    (here / "._good.ipynb").write_bytes(b"\0\5Mac OS X")
+    (here / "Index.ipynb").write_bytes(good)
+    (here / "Untitled.ipynb").write_bytes(notebook("1", tags=False))
+    (here / "folder.ipynb").mkdir()
+    monkeypatch.setattr(pages, "NOTEBOOKS", here)
+    dry, out, err = run(*SMOKE, "--out", tmp_path / "out", "--dry-run")
+    assert (dry, err) == (0, "")
+    assert out.count("fail (") == 3
+    code, out, err = run(*SMOKE, "--out", tmp_path / "out")
+    assert code == 1, out + err
+    assert "._" not in out + err
+    states = json.loads((tmp_path / "out" / "summary.json").read_text())["notebooks"]
+    assert {name: states[name]["status"] for name in states} == {
+        "good": "published", odd: "published",
+        "Index": "failed", "Untitled": "failed", "folder": "failed",
+    }  # fmt: skip
+    assert "the site has such a page" in states["Index"]["message"]
+    assert "no cell is tagged" in states["Untitled"]["message"]
+    text = (site / "index.html").read_text()
+    assert "MNIST" in text, "it is still the site's own"
+    assert f'href="{quote(odd)}.html"' in text
+    assert html.escape(odd) in text
+    for page in site.glob("*.html"):
+        assert "<2>" not in page.read_text()
+
+
+def test_what_a_cell_says_holds_where_no_option_was_given(run, tmp_path, monkeypatch):
+    cell = "family = 'mlp'\ndataset = 'mnist'\nprofile = 'smoke'\nseeds = (0, 1)"
+    content = notebook(DECLARE).replace(
+        b"profile = 'quick'", json.dumps(cell)[1:-1].encode()
+    )
+    (tmp_path / "mine.ipynb").write_bytes(content)
+    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path)
+    npz()(tmp_path)
+
+    def seen(*options):
+        code, out, err = run("--dry-run", "--out", tmp_path / "out", *options)
+        assert (code, err) == (0, "")
+        return out
+
+    assert re.findall("mlp_e1, seed ([0-9])", seen()) == ["0", "1"]
+    assert re.findall("mlp_e1, seed ([0-9])", seen("--seeds", "1")) == ["0"]
+    (page,) = pages.pages((), {}, {}, data.load())
+    assert {spec.profile for spec in page.specs} == {"smoke"}
+    (page,) = pages.pages((), {"profile": "quick"}, {}, data.load())
+    assert {spec.profile for spec in page.specs} == {"quick"}
+    (tmp_path / "other.ipynb").write_bytes(content.replace(b"mnist", b"../own"))
+    assert "fail (other.ipynb: its cell has dataset = '../own'; give it as" in seen()
+    (tmp_path / "other.ipynb").write_bytes(content.replace(b"smoke", b"smok"))
+    assert "fail (profile: expected one of smoke, quick, full, got 'smok'" in seen()
+    assert "fail" not in seen("--profile", "smoke")
+    (tmp_path / "bare.ipynb").write_bytes(notebook(DECLARE))
+    assert "fail" not in seen("--profile", "smoke", "--dataset", tmp_path / "mnist.npz")
+
+
 def test_outputs_of_another_time_are_not_published(run, tmp_path, monkeypatch):
     made = nbformat.reads(notebook("1 + 1", DECLARE).decode(), as_version=4)
     made.cells[1].outputs = [nbformat.v4.new_output("stream", text="of yesterday")]
@@ -453,7 +585,7 @@ def built(tmp_path_factory):
     digits = data.load()
     spec = study.specify((SMALL,), digits, profile="smoke")[0]
     (result,) = schedule.train_runs([spec], digits, out)
-    assert result.status == "trained", result.message
+    assert result.kind == "trained", result.message
     return out
 
 
@@ -572,6 +704,33 @@ def test_a_file_where_a_folder_must_be_is_one_line(name, run, tmp_path, monkeypa
     assert "cannot write" in err
     assert "Traceback" not in out + err
     assert (tmp_path / name).read_text() == "mine"
+
+
+TERMINALS = {
+    "no output": (">&-", 0, ""),
+    "no stream at all": (">&- 2>&- <&-", 0, ""),
+    "a reader that has gone": ("| true", 1, ""),
+    "a full disk": (">/dev/full", 1, "standard output: [Errno 28] No space left"),
+    "a full disk for errors": ("2>/dev/full", 0, ""),
+    "an encoding without Greek": ("| grep 'u03bb: 12'", 0, ""),
+}
+
+
+@pytest.mark.parametrize("name", TERMINALS)
+def test_where_nobody_can_read_it_the_command_ends_in_good_order(name, tmp_path):
+    where, code, says = TERMINALS[name]
+    here = tmp_path / "λ"
+    here.mkdir()
+    with_file(None, None)(here)
+    command = f"{sys.executable} run_all.py --only mlp --dry-run --dataset '{here}'"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} {where}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == bool(says), done.stderr
 
 
 def test_another_program_is_no_scheduler(run, tmp_path):

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 import nbformat
 import numpy as np
 import pytest
-from conftest import DECLARE, ROOT, notebook_of, run_command
+from conftest import DECLARE, ROOT, notebook_of, run_command, stored_runs
 
-from mnistlab import data, models, schedule, store
+from mnistlab import data, models, schedule
 from mnistlab.result import RESULT_MIME
 from mnistlab.runs import Run
 from mnistlab.study import StudyError
@@ -204,8 +204,8 @@ def test_a_notebook_kernel_trains_the_same_bits_as_run_all(built, tmp_path):
         timeout=300,
     )
     assert done.status == "published", done.message
-    by_notebook = {r.name: r.record for r in store.stored_runs(tmp_path / "own")}
-    by_command = {r.name: r.record for r in store.stored_runs(out)}
+    by_notebook = {r.name: r.record for r in stored_runs(tmp_path / "own")}
+    by_command = {r.name: r.record for r in stored_runs(out)}
     assert set(by_notebook) == set(by_command) == {"mlp_e1", "mlp_e2", "mlp_e3"}
     for name, record in by_notebook.items():
         assert record["weights_sha256"] == by_command[name]["weights_sha256"]
@@ -427,7 +427,7 @@ def test_records_of_a_page_are_the_declared_ones(built):
         for output in notebook.cells[-1].outputs
         if RESULT_MIME in output.get("data", {})
     )
-    found = {f"{run.name}/{run.key16}" for run in store.stored_runs(out)}
+    found = {f"{run.name}/{run.key16}" for run in stored_runs(out)}
     assert set(declared["runs"]) == found
     assert declared["thumbnail"]
-    assert all(isinstance(run, Run) for run in store.stored_runs(out))
+    assert all(isinstance(run, Run) for run in stored_runs(out))

@@ -19,7 +19,7 @@ from conftest import ROOT, TINY, make_spec, run_command
 from distributed import Client
 
 from mnistlab import schedule, store
-from mnistlab.environment import differences, identity
+from mnistlab.environment import differences, identity, nvidia_smi
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import conv, flatten
 from mnistlab.worker import HoldArrays
@@ -163,7 +163,7 @@ def test_a_run_that_kills_its_worker_twice_has_failed_and_the_others_go_on(
     results = schedule.train_runs(specs, digits, tmp_path, scheduler=two_workers)
     thread.join(10)
     assert len(killed) == 2
-    assert [result.status for result in results] == ["failed", "trained"]
+    assert [result.kind for result in results] == ["failed", "trained"]
     assert "its worker process died twice" in results[0].message
 
 
@@ -194,7 +194,7 @@ def test_a_worker_of_other_code_is_refused_by_name_and_reason(digits, tmp_path):
                 [spec], digits, tmp_path / "out", scheduler=address
             )
         told = {str(w.message).split()[1]: str(w.message) for w in caught}
-    assert result.status == "trained"
+    assert result.kind == "trained"
     assert set(told) == {"edited", "without"}
     assert "other code in mnistlab/train.py" in told["edited"]
     assert "it has no such mnistlab" in told["without"]
@@ -268,11 +268,40 @@ def test_each_gpu_gets_the_worker_of_its_number(monkeypatch, arrays):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu
 
 
+def fake_tool(folder, monkeypatch, script):
+    """An `nvidia-smi` of ours, first on PATH."""
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    nvidia_smi.cache_clear()
+
+
+def test_a_driver_that_hangs_is_waited_for_ten_seconds(monkeypatch, tmp_path):
+    fake_tool(tmp_path, monkeypatch, "exec sleep 300")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    began = time.monotonic()
+    with pytest.warns(UserWarning, match="going on without a GPU.*timed out"):
+        assert schedule.gpus() == []
+    assert time.monotonic() - began < 30
+    nvidia_smi.cache_clear()
+
+
+def test_a_backend_that_hangs_on_its_gpu_is_not_waited_for(monkeypatch, tmp_path):
+    def late(*_, timeout, **__):
+        raise subprocess.TimeoutExpired("python", timeout)
+
+    fake_tool(tmp_path, monkeypatch, "echo 0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(subprocess, "run", late)
+    with pytest.warns(UserWarning, match="going on without a GPU"):
+        assert schedule.gpus() == []
+    nvidia_smi.cache_clear()
+
+
 def test_a_gpu_that_the_backend_cannot_use_takes_no_cores_away(monkeypatch, tmp_path):
     assert schedule.gpus() == [] or shutil.which("nvidia-smi")
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 0\necho 1\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    fake_tool(tmp_path, monkeypatch, "echo 0; echo 1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # hides what there may be
     assert schedule.gpus() == []
+    nvidia_smi.cache_clear()

@@ -3,12 +3,13 @@
 import gzip
 import shutil
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, idx_bytes, small_pictures
 
-from mnistlab import data
+from mnistlab import data, study
 from mnistlab.files import IDX_FILES, DataError, read_files, read_idx
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
@@ -46,6 +47,39 @@ def test_gzip_plain_dotted_and_npz_files_have_one_fingerprint(folder, small, tmp
     np.savez(packed / "mnist.npz", **arrays)
     for path in (plain, dotted, packed, packed / "mnist.npz"):
         assert data.fingerprint(*read_files(path)) == expected
+
+
+def test_files_as_others_name_and_pack_them_are_read(folder, small, tmp_path):
+    expected = data.fingerprint(*read_files(folder))
+    kaggle, upper, twice = (tmp_path / name for name in ("kaggle", "upper", "twice"))
+    for path in (kaggle, upper, twice):
+        path.mkdir()
+    for name, array in small.items():
+        (kaggle / name).mkdir()
+        (kaggle / name / name).write_bytes(idx_bytes(array))
+        packed = gzip.compress(idx_bytes(array))
+        (upper / f"{name}.gz".upper()).write_bytes(packed)
+        (twice / f"{name}.gz").write_bytes(gzip.compress(packed))
+    for path in (kaggle, upper, twice):
+        assert data.fingerprint(*read_files(path)) == expected
+
+
+@pytest.mark.parametrize("name", ["read_bytes", "is_file", "resolve"])
+def test_files_that_may_not_be_read_are_one_sentence(folder, monkeypatch, name):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, name, refuse)
+    data._read.cache_clear()
+    with pytest.raises(DataError, match="denied"):
+        data.load(str(folder))
+
+
+def test_data_must_leave_an_image_to_validate_on(folder, small, tmp_path):
+    for name, array in small.items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array[:5])))
+    with pytest.raises(study.StudyError, match="at least 12 training images, got 5"):
+        study.specify("mlp", data.load(str(folder)), profile="smoke")
 
 
 def test_the_fingerprint_sees_shapes_and_every_byte():

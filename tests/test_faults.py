@@ -14,9 +14,9 @@ import time
 
 import psutil
 import pytest
-from conftest import ROOT, run_command
+from conftest import ROOT, run_command, stored_runs
 
-from mnistlab import store, study, train
+from mnistlab import study, train
 
 # All three have dropout. An epoch takes a few hundredths of a second.
 BUILD = (
@@ -63,7 +63,7 @@ def alive(processes):
 
 
 def records(out):
-    return {run.name: run.record for run in store.stored_runs(out)}
+    return {run.name: run.record for run in stored_runs(out)}
 
 
 def epochs_kept(out):

@@ -194,7 +194,7 @@ def of_letter(letter):
 
 
 def test_the_table_of_b_has_2019s_columns_in_order_and_its_14_rows(real_runs):
-    frame = tables.table_b(list(renamed(real_runs, of_letter("B"))))
+    frame = tables.table_2019("B", list(renamed(real_runs, of_letter("B"))))
     assert list(frame.columns) == [
         "#ConvNets", "#Kernels/Filters", "Padding", "Stride", "Dropout",
         "BatchNormalization", "Regularization", "TRAIN_LOSS", "TEST_LOSS",
@@ -217,16 +217,16 @@ def test_the_table_of_b_has_2019s_columns_in_order_and_its_14_rows(real_runs):
 
 
 def test_the_tables_of_a_c_and_d_are_computed_from_the_code(real_runs):
-    a = tables.table_a(list(renamed(real_runs, of_letter("A"))))
+    a = tables.table_2019("A", list(renamed(real_runs, of_letter("A"))))
     rows = {row[0]: row for row in a.rows}
     assert len(rows) == 5
     assert rows["conv3_a3"][1:6] == [
         "128 (3x3), 64 (5x5), 32 (3x3)", "2x2", "-", "yes", "Adam",
     ]  # fmt: skip
     assert rows["conv3_a1"][1] == "32, 64, 128 (3x3)"
-    c = tables.table_c(list(renamed(real_runs, of_letter("C"))))
+    c = tables.table_2019("C", list(renamed(real_runs, of_letter("C"))))
     assert c["conv layers"].to_dict() == {"conv2_c1": 2, "conv5_c2": 5, "conv7_c3": 8}
-    d = tables.table_d(list(renamed(real_runs, of_letter("D"))))
+    d = tables.table_2019("D", list(renamed(real_runs, of_letter("D"))))
     assert [row[0] for row in d.rows] == ["conv3_d1", "conv5_d2", "conv7_d3"]
     assert re.fullmatch(r"\d:\d\d:\d\d", d.rows[0][3])
     shown = tables.as_2019(list(renamed(real_runs, [e.name for e in ALL]))).data

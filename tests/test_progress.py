@@ -59,8 +59,7 @@ def test_a_forecast_names_what_is_shorter(specs):
 
 def test_the_board_shows_runs_and_notebooks(specs):
     board = told(specs, ("epoch", 0, 2), ("trained", 1, 3))
-    board.page("mlp", "executing")
-    board.page("data", "failed")
+    board.pages |= {"mlp": "executing", "data": "failed"}
     console = Console(width=100, record=True)
     console.print(board)
     shown = console.export_text()
@@ -93,11 +92,30 @@ def test_where_there_is_no_terminal_each_step_is_a_line(specs, capsys):
     assert not any("\x1b" in line for line in lines)
 
 
+def test_colours_that_are_forced_make_no_terminal_of_a_file(specs, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with in_terminal(told(specs)) as (of_run, _):
+        of_run(Progress("epoch", specs[0], history(1)))
+    out = capsys.readouterr().out
+    assert "epoch 1 of 3" in out
+    assert "\x1b" not in out
+
+
+def test_a_board_can_be_read_in_forty_columns(specs):
+    console = Console(width=40, record=True)
+    console.print(told(specs, ("epoch", 0, 2)))
+    shown = console.export_text()
+    assert "tiny, seed 0" in shown
+    assert "2/3" in shown
+    assert "70.00 %" in shown
+    assert "…" not in shown
+
+
 def test_a_cell_shows_the_same_board_and_escapes_what_it_says(specs):
     board = told(specs, ("epoch", 0, 2))
-    assert "tiny, seed 0" in board._repr_html_()
+    assert "tiny, seed 0" in board._repr_mimebundle_((), ())["text/html"]
     board.run(Progress("failed", specs[1], [], "<b>"))
-    assert "failed: &lt;b&gt;" in board._repr_html_()
+    assert "failed: &lt;b&gt;" in board._repr_mimebundle_((), ())["text/html"]
 
 
 def test_the_live_curve_is_2019s_of_each_run_that_is_trained(specs):

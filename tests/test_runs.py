@@ -1,7 +1,9 @@
 """Keys, records and the store: what decides a run, what is kept of it, and how."""
 
 import ast
+import errno
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, loaded_by, make_spec, make_task
+from conftest import TINY, loaded_by, make_spec, make_task, stored_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -264,7 +266,7 @@ def test_equal_values_have_equal_keys_and_others_have_others(spec, other, part):
     assert (runs.run_key(mixed) == runs.run_key(spec)) is (mixed == spec)
 
 
-STEPS = ("mkstemp", "fdopen", "fsync", "chmod", "replace")
+STEPS = ("open", "fsync", "replace")
 
 
 @given(st.binary(max_size=50), st.binary(max_size=50), st.sampled_from((*STEPS, "")))
@@ -281,8 +283,8 @@ def test_what_is_read_after_a_crash_is_the_old_file_or_the_new_one(old, new, cra
         path = Path(folder) / "a" / "file"
         store.write_atomically(path, old)
         if crash:
-            module = store.tempfile if crash == "mkstemp" else store.os
-            patch.setattr(module, crash, crashing)
+            module = store if crash == "open" else store.os
+            patch.setattr(module, crash, crashing, raising=False)
             with pytest.raises(Crash):
                 store.write_atomically(path, new)
         else:
@@ -355,7 +357,7 @@ def test_a_stored_run_is_found_with_its_predictions(written, finished, tmp_path)
     np.testing.assert_array_equal(predicted, finished.outcome.predicted)
     np.testing.assert_array_equal(confidence, finished.outcome.confidence)
     assert store.stored_run(tmp_path, replace(spec, backend="jax")) is None
-    assert [run.key16 for run in store.stored_runs(tmp_path)] == [found.key16]
+    assert [run.key16 for run in stored_runs(tmp_path)] == [found.key16]
 
 
 def test_only_the_whole_recipe_on_all_of_mnist_compares_with_2019(written):
@@ -412,7 +414,7 @@ def test_a_run_without_its_record_has_not_finished(written, tmp_path):
     spec, run = written
     (run.folder / "run.json").unlink()
     assert store.stored_run(tmp_path, spec) is None
-    assert store.stored_runs(tmp_path) == []
+    assert stored_runs(tmp_path) == []
 
 
 def test_a_checkpoint_is_read_back_and_dropped_when_the_run_ends(
@@ -468,6 +470,96 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         store.write_atomically(path, "not bytes")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("refused", ["EINVAL", "ENOSYS", "ENOTSUP"])
+def test_a_mount_without_fsync_and_chmod_is_written_to(tmp_path, monkeypatch, refused):
+    def refuse(*_, **__):
+        raise OSError(getattr(errno, refused), "refused")
+
+    for name in ("fsync", "chmod", "fchmod"):
+        monkeypatch.setattr(os, name, refuse)
+    store.write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+def test_a_disk_that_is_found_to_be_full_last_is_told(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(store.StoreError, match="No space left"):
+        store.write_atomically(tmp_path / "file", b"new")
+    assert not list(tmp_path.iterdir())
+
+
+def git(folder, *arguments):
+    name = ("-c", "user.name=a", "-c", "user.email=a@b")
+    command = ["git", "-C", str(folder), *name, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository in which there is a package, and the commit of it that is asked."""
+    home = tmp_path / "home"
+    (home / "mnistlab").mkdir(parents=True)
+    (home / "mnistlab" / "a.py").write_text("")
+    git(tmp_path, "init", "-q", "home")
+    git(home, "add", "-A")
+    git(home, "commit", "-qm", "x")
+    monkeypatch.setattr(record, "PACKAGE", home / "mnistlab")
+    return home
+
+
+def test_the_commit_is_that_of_this_checkout(checkout, tmp_path, monkeypatch):
+    head = git(checkout, "rev-parse", "HEAD")
+    git(tmp_path, "init", "-q", "other")
+    for name, path in (("GIT_DIR", "other/.git"), ("GIT_WORK_TREE", "other")):
+        monkeypatch.setenv(name, str(tmp_path / path))
+    assert record.commit.__wrapped__() == head
+    (checkout / "mnistlab" / "a.py").write_text("1")
+    assert record.commit.__wrapped__() == f"{head}-dirty"
+
+
+def test_a_copy_within_another_repository_has_no_commit(checkout, monkeypatch):
+    copy = checkout / "below" / "mnistlab"
+    copy.mkdir(parents=True)
+    monkeypatch.setattr(record, "PACKAGE", copy)
+    assert record.commit.__wrapped__() == "unknown"
+
+
+def test_git_that_does_not_answer_is_not_waited_for(checkout, monkeypatch):
+    def late(*_, timeout, **__):
+        raise subprocess.TimeoutExpired("git", timeout)
+
+    monkeypatch.setattr(subprocess, "run", late)
+    assert record.commit.__wrapped__() == "unknown"
+
+
+@pytest.mark.parametrize("length", [40, 64], ids=["SHA-1", "SHA-256"])
+def test_a_record_of_either_kind_of_git_is_read_back(
+    written, finished, tmp_path, monkeypatch, length
+):
+    spec, _ = written
+    monkeypatch.setattr("mnistlab.record.commit", lambda: "a" * length + "-dirty")
+    store.write_run(tmp_path, spec, finished, environment.environment())
+    assert store.stored_run(tmp_path, spec) is not None
+
+
+def test_variables_that_decide_numbers_are_dropped_or_recorded(monkeypatch):
+    dropped = (
+        "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "TF_DETERMINISTIC_OPS",
+        "KMP_AFFINITY", "MKL_CBWR", "OPENBLAS_CORETYPE", "OMP_NUM_THREADS",
+    )  # fmt: skip
+    others = ("NPY_DISABLE_CPU_FEATURES", "XLA_FLAGS", "JAX_ENABLE_X64")
+    for name in (*dropped, *others, "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, "1")
+    environment.drop_variables()
+    assert not set(dropped) & set(os.environ)
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"
+    assert set(others) <= set(environment.environment()["variables"])
 
 
 def test_nothing_but_training_imports_a_backend():

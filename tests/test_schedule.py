@@ -9,7 +9,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from conftest import EXPERIMENTS, TINY, make_spec
+from conftest import EXPERIMENTS, TINY, make_spec, stored_runs
 
 from mnistlab import (
     comparison,
@@ -64,9 +64,9 @@ def test_a_worker_trains_the_same_bits_as_this_process(by_one_worker, keras, arr
 
 def test_a_run_that_fails_is_named_and_the_others_are_trained(by_one_worker):
     out, specs, results, _ = by_one_worker
-    assert [result.status for result in results] == ["trained"] * 3 + ["failed"]
+    assert [result.kind for result in results] == ["trained"] * 3 + ["failed"]
     assert "explodes, seed 0: the loss of epoch 1" in results[3].message
-    assert len(store.stored_runs(out)) == 3
+    assert len(stored_runs(out)) == 3
 
 
 def test_progress_tells_every_epoch(by_one_worker):
@@ -110,7 +110,7 @@ def test_workers_that_were_suspended_go_on_and_are_not_replaced(digits, tmp_path
     with dask.config.set({"distributed.scheduler.worker-ttl": "1s"}):
         spec = make_spec(digits, epochs=20)
         (result,) = schedule.train_runs([spec], digits, tmp_path, report=report)
-    assert result.status == "trained"
+    assert result.kind == "trained"
     assert len(workers) == 2
     assert workers[0] == workers[1] != set()
 
@@ -138,19 +138,23 @@ def test_study_names_the_runs_that_failed(tmp_path, capsys):
 
 
 def test_where_training_is_not_allowed_a_missing_run_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("MNISTLAB_TRAIN", "never")
-    with pytest.raises(study.StudyError, match="tiny, seed 0"):
-        study.study([TINY], profile="smoke", out=tmp_path)
+    monkeypatch.setenv("MNISTLAB_TRAIN", "own")
+    with pytest.raises(study.StudyError, match="parameter `family`.*: mlp_e1, seed"):
+        study.study("mlp", profile="smoke", out=tmp_path)
 
 
 WRONG = {
     "family": (dict(family="conv4"), "family: expected one of mlp"),
     "near": (dict(family="conv22"), "did you mean 'conv2'"),
+    "no family": (dict(family=None), "family: expected one of mlp, .* got None"),
+    "names": (dict(family=("mlp", "conv2")), r"a tuple of experiments, got \('mlp'"),
+    "a model": (dict(family=TINY), "family: expected one of mlp, .*a tuple of exp"),
     "twice": (dict(family=[TINY, TINY]), "the name 'tiny' is there twice"),
     "profile": (dict(profile="qiuck"), "did you mean 'quick'"),
     "protocol": (dict(protocol="test"), "protocol: expected one of replicate, holdout"),
     "no seeds": (dict(seeds=()), "seeds: expected numbers"),
     "one seed": (dict(seeds=3), "seeds: expected numbers"),
+    "half a seed": (dict(seeds=1.5), "seeds: expected numbers"),
     "negative seed": (dict(seeds=[-1]), "seeds: expected a whole number of at least 0"),
     "epochs": (dict(epochs=0), "epochs: expected a whole number of at least 1, got 0"),
     "half an epoch": (dict(epochs=0.5), "epochs: expected a whole number"),

@@ -10,42 +10,6 @@ from scipy.stats import t as student
 
 from mnistlab import stats
 
-
-# R. G. Newcombe (1998), Statistics in Medicine 17, 857-872, table I, method 3.
-@pytest.mark.parametrize(
-    ("correct", "count", "low", "high"),
-    [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0000, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilsons_interval_is_the_published_one(correct, count, low, high):
-    assert stats.wilson_interval(correct, count) == pytest.approx((low, high), abs=5e-5)
-
-
-# R. G. Newcombe (1998), Statistics in Medicine 17, 873-890, table II, method 10.
-@pytest.mark.parametrize(
-    ("a", "b", "low", "high"),
-    [
-        ((56, 70), (48, 80), 0.0524, 0.3339),
-        ((9, 10), (3, 10), 0.1705, 0.8090),
-        ((6, 7), (2, 7), 0.0582, 0.8062),
-        ((5, 56), (0, 29), -0.0381, 0.1926),
-        ((10, 10), (0, 20), 0.6791, 1.0000),
-    ],
-)
-def test_newcombes_interval_is_the_published_one(a, b, low, high):
-    assert stats.difference_interval(*a, *b) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_nobody_has_more_right_than_there_are():
-    for correct in (-1, 11):
-        with pytest.raises(ValueError):
-            stats.wilson_interval(correct, 10)
-
-
 VALUES = st.lists(st.floats(0.9, 1), min_size=2, max_size=10)
 
 
@@ -85,23 +49,6 @@ def test_one_run_has_no_interval(values):
 def test_equal_seeds_leave_an_interval_of_no_width():
     assert stats.mean_interval([2, 2, 2]) == (2, 2)
     assert stats.prediction_interval([0.9911] * 3) == (0.9911, 0.9911), "no rounding"
-
-
-@given(st.integers(0, 30), st.integers(0, 30))
-def test_mcnemar_counts_tosses_of_a_coin(only_a, only_b):
-    both, neither = 5, 3
-    a = np.repeat([True, False, True, False], [only_a, only_b, both, neither])
-    b = np.repeat([False, True, True, False], [only_a, only_b, both, neither])
-    found = stats.mcnemar(a, b)
-    assert (found.only_a, found.only_b) == (only_a, only_b)
-    n = only_a + only_b
-    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2**n
-    assert found.p_value == pytest.approx(min(1, 2 * tail))
-
-
-def test_mcnemar_wants_the_same_images():
-    with pytest.raises(ValueError, match="the same images"):
-        stats.mcnemar(np.ones(3, bool), np.ones(4, bool))
 
 
 def test_ranks_hold_the_chance_of_seeds_and_of_images():

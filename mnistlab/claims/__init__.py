@@ -20,18 +20,6 @@ from mnistlab.judging import (
 )
 from mnistlab.runs import Run
 
-__all__ = [
-    "FAIR_PAIRS",
-    "RULES",
-    "VARIANTS",
-    "VERDICTS",
-    "headline",
-    "inputs_of_b",
-    "judge",
-    "judge_all",
-    "with_unit",
-]
-
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED)
 
 

@@ -13,18 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnistlab import reported
+from mnistlab import judging, reported
 from mnistlab.claims.rules import REGULARISED
-from mnistlab.judging import (
-    CONTRADICTED,
-    LEAST_SEEDS,
-    NOT_TESTED,
-    SAME,
-    SUPPORTED,
-    comparable,
-    log_ratio,
-    trajectory,
-)
 from mnistlab.models.controls import COLUMNS, ROWS
 from mnistlab.runs import Run
 
@@ -51,33 +41,34 @@ class Inputs:
     def verdict(self) -> str:
         """Whether black-and-white is accepted: supported, contradicted, not tested."""
         if not set(MUST_BE_SAME) <= set(self.tested):
-            return NOT_TESTED
+            return judging.NOT_TESTED
         closer = self.mean_squares["black-and-white"] < self.mean_squares["rows"]
-        same = all(verdict == SAME for verdict in self.same.values())
-        return SUPPORTED if closer and same else CONTRADICTED
+        same = all(verdict == judging.SAME for verdict in self.same.values())
+        return judging.SUPPORTED if closer and same else judging.CONTRADICTED
 
 
 def inputs_of_b(runs: Sequence[Run]) -> Inputs:
     """The acceptance test on runs; those that do not compare are left out."""
     known = {experiment.name for experiment in (*ROWS, *COLUMNS)} | set(MODELS)
-    found = comparable([run for run in runs if run.name in known])
+    found = judging.comparable([run for run in runs if run.name in known])
     logs: dict[str, dict[str, tuple[float, ...]]] = {}
     for variant, suffix in VARIANTS.items():
         for name in MODELS:
-            own = list(found.get(name + suffix, {}).values())[:LEAST_SEEDS]
-            values = [log_ratio(run, reported.history(name)) for run in own]
+            own = list(found.get(name + suffix, {}).values())[: judging.LEAST_SEEDS]
+            values = [judging.log_ratio(run, reported.history(name)) for run in own]
             logs.setdefault(variant, {})[name] = tuple(
                 v for v in values if v is not None
             )
     tested = tuple(
         name
         for name in DECIDING
-        if len(logs["black-and-white"][name]) == LEAST_SEEDS and logs["rows"][name]
+        if len(logs["black-and-white"][name]) == judging.LEAST_SEEDS
+        and logs["rows"][name]
     )
     mean_squares = {
         variant: float(np.mean([np.mean(np.square(own[name])) for name in tested]))
         for variant, own in logs.items()
         if tested and all(own[name] for name in tested)
     }
-    same = {name: trajectory(name, runs).verdict for name in MUST_BE_SAME}
+    same = {name: judging.trajectory(name, runs).verdict for name in MUST_BE_SAME}
     return Inputs(logs, tested, mean_squares, same)

@@ -4,8 +4,6 @@ from mnistlab.models import conv2, conv3, conv5, conv7, mlp
 from mnistlab.models.controls import CONTROLS
 from mnistlab.models.experiment import Experiment, build
 
-__all__ = ["CONTROLS", "FAMILIES", "Experiment", "build"]
-
 FAMILIES: dict[str, tuple[Experiment, ...]] = {
     "mlp": mlp.FAMILY,
     "conv2": conv2.FAMILY,

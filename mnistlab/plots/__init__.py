@@ -33,35 +33,3 @@ from mnistlab.plots.scores import (
 )
 from mnistlab.plots.verdicts import conclusion, conclusions
 from mnistlab.plots.weights import feature_maps, filters, weight_violins
-
-__all__ = [
-    "QUANTITIES",
-    "accuracies",
-    "accuracy_against",
-    "agreement",
-    "alt_text",
-    "beginnings_of_d2",
-    "conclusion",
-    "conclusions",
-    "confusion",
-    "costs",
-    "describe_figures",
-    "digit",
-    "digit_grid",
-    "error_gallery",
-    "errors_by_digit",
-    "feature_maps",
-    "filters",
-    "first_epochs",
-    "gaps",
-    "label_counts",
-    "learning_curve",
-    "learning_curves",
-    "normalizations",
-    "pair_differences",
-    "plt_dynamic",
-    "reliability",
-    "share_wrong",
-    "then_and_now",
-    "weight_violins",
-]

@@ -11,15 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from mnistlab import reported
 from mnistlab.comparison import by_model
 from mnistlab.models.experiment import Experiment
-from mnistlab.plots.look import (
-    colour,
-    describe,
-    figure_of,
-    marker,
-    nothing,
-    panel,
-    short,
-)
+from mnistlab.plots import look
 from mnistlab.runs import Run
 
 # 2019's colours.
@@ -48,9 +40,8 @@ def plt_dynamic(
     ['Validation Loss', 'Train Loss']
     >>> plt.close(ax.figure)
     """
-    ax = panel(ax)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("Categorical Crossentropy Loss")
+    ax = look.panel(ax)
+    ax.set(xlabel="epoch", ylabel="Categorical Crossentropy Loss")
     # One epoch is a point, which a line alone would not show.
     point = "o" if len(x) == 1 else None
     ax.plot(x, vy, VALIDATION, marker=point, label="Validation Loss")
@@ -65,20 +56,8 @@ def plt_dynamic(
 
 
 def runs_of(experiment: Experiment, runs: Sequence[Run]) -> list[Run]:
-    """The runs of one experiment, by seed.
-
-    Raises:
-        ValueError: there is none.
-    """
-    own = sorted((r for r in runs if r.name == experiment.name), key=lambda r: r.seed)
-    if not own:
-        raise ValueError(f"no run of {experiment.name} among the {len(runs)} given")
-    return own
-
-
-def has_runs(experiment: Experiment, runs: Sequence[Run]) -> bool:
-    """Whether any of the runs is of an experiment."""
-    return any(run.name == experiment.name for run in runs)
+    """The runs of one experiment, by seed."""
+    return by_model(runs).get(experiment.name, [])
 
 
 def awaited(experiment: Experiment) -> str:
@@ -104,17 +83,18 @@ def learning_curve(
     where its log has gaps, and only beside runs of the whole recipe. Shorter runs have
     those among `full` in a panel beside them.
     """
-    if not has_runs(experiment, runs):
-        return nothing(ax, awaited(experiment))
-    first, *others = runs_of(experiment, runs)
-    whole = [run for run in full if run.compares_with_2019]
-    if has_runs(experiment, whole) and not first.compares_with_2019:
+    own = runs_of(experiment, runs)
+    if not own:
+        return look.nothing(ax, awaited(experiment))
+    first, *others = own
+    whole = runs_of(experiment, [run for run in full if run.compares_with_2019])
+    told = ""
+    if whole and not first.compares_with_2019:
         figure, (ax, beside) = plt.subplots(1, 2, figsize=(12, 4))
         learning_curve(experiment, whole, beside)
         beside.set_title(f"{experiment.name}: the committed full runs, and 2019")
         told = f" Beside it the committed full runs: {figure.get_label()}"
-    else:
-        ax, told = panel(ax), ""
+    ax = look.panel(ax)
     for run in others:
         for name, line in (("val_loss", VALIDATION), ("loss", TRAIN)):
             ax.plot(*_series(run, name), line, alpha=0.3, linewidth=1)
@@ -129,13 +109,12 @@ def learning_curve(
     where = "validation" if first.record["protocol"] == "holdout" else "test"
     seeds = f", {len(others) + 1} seeds" if others else f", seed {first.seed}"
     ax.set_title(f"{experiment.name}: loss per epoch on training and {where}{seeds}")
-    describe(
+    return look.describe(
         ax,
         f"Loss of {experiment.name} over {len(epochs)} epochs: on {where} images from "
         f"{validation[0]:.3f} to {validation[-1]:.3f}, in training from "
         f"{training[0]:.3f} to {training[-1]:.3f}.{told}",
     )
-    return ax
 
 
 def _add_2019(run: Run, ax: Axes) -> None:
@@ -143,17 +122,12 @@ def _add_2019(run: Run, ax: Axes) -> None:
         ("val_loss", VALIDATION, "2019, validation"),
         ("loss", TRAIN, "2019, train"),
     ):
-        rows = [row for row in reported.history(run.name) if row[name] is not None]
-        if rows:
-            epochs = range(1, run.record["epochs"] + 1)
-            # The line is broken where a log has gaps: nothing stands in for them.
-            values = np.full(len(epochs), np.nan)
-            for row in rows:
-                values[int(row["epoch"] or 0) - 1] = row[name]
-            ax.plot(
-                epochs, values, color=line, label=label,
-                linestyle="--", marker="x", alpha=0.6,
-            )  # fmt: skip
+        printed = {row["epoch"]: row[name] for row in reported.history(run.name)}
+        # The line is broken where a log has gaps: nothing stands in for them.
+        epochs = range(1, run.record["epochs"] + 1)
+        values = np.array([printed.get(epoch) for epoch in epochs], float)
+        if not np.isnan(values).all():
+            ax.plot(epochs, values, f"{line}x--", label=label, alpha=0.6)
     ax.legend()
 
 
@@ -169,7 +143,7 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
     """
     models = by_model(runs)
     if not models:
-        return figure_of(nothing(None))
+        return look.figure_of(look.nothing(None))
     families = list(dict.fromkeys(name.partition("_")[0] for name in models))
     figure, axes = plt.subplots(
         len(families), figsize=(9, 3.4 * len(families)), squeeze=False
@@ -185,20 +159,20 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
         ax.yaxis.set_minor_formatter("{x:g}")
         ax.tick_params(axis="y", which="minor", labelsize=7)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("error (%), log scale")
-        ax.set_title(f"{family}: how the error falls")
+        ax.set(
+            xlabel="epoch",
+            ylabel="error (%), log scale",
+            title=f"{family}: how the error falls",
+        )
         ax.grid(alpha=0.4, which="both")
         ax.legend(ncols=2, fontsize=8)
     figure.tight_layout()
-    missing = len(models) - bands
-    describe(
+    return look.describe(
         figure,
         f"Error on held-out images over epochs of {len(models)} models in "
-        f"{len(families)} families, lower is better; {missing} models have one seed "
-        "and no band.",
+        f"{len(families)} families, lower is better; {len(models) - bands} models have "
+        "one seed and no band.",
     )
-    return figure
 
 
 def _error_band(name: str, runs: Sequence[Run], ax: Axes) -> bool:
@@ -206,12 +180,11 @@ def _error_band(name: str, runs: Sequence[Run], ax: Axes) -> bool:
     epochs = [entry["epoch"] for entry in runs[0].history]
     errors = 100 * np.array([[1 - e["val_accuracy"] for e in r.history] for r in runs])
     errors = np.maximum(errors, 1e-3)  # no error at all has no logarithm
-    label = f"{short(name)}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
-    ax.plot(
-        epochs, np.median(errors, axis=0), label=label,
-        color=colour(name), marker=marker(name), markersize=4,
-    )  # fmt: skip
+    label = f"{look.short(name)}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    shade, point = look.colour(name), look.marker(name)
+    middle = np.median(errors, axis=0)
+    ax.plot(epochs, middle, label=label, color=shade, marker=point, markersize=4)
     if len(runs) > 1:
         bounds = errors.min(axis=0), errors.max(axis=0)
-        ax.fill_between(epochs, *bounds, color=colour(name), alpha=0.2, linewidth=0)
+        ax.fill_between(epochs, *bounds, color=shade, alpha=0.2, linewidth=0)
     return len(runs) > 1

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from mnistlab import comparison, stats
 from mnistlab.comparison import answers, by_model
-from mnistlab.plots.look import colour, describe, marker, nothing, panel, short
+from mnistlab.plots import look
 from mnistlab.runs import Run
 
 
@@ -33,33 +34,28 @@ def confusion(runs: Sequence[Run], y_test: np.ndarray, ax: Axes | None = None) -
     """
     models = by_model(runs)
     if not models:
-        return nothing(ax)
+        return look.nothing(ax)
     counts = np.zeros((10, 10))
     for own in models.values():
         for run in own:
             predicted, _ = run.predictions()
-            where = y_test[: len(predicted)], predicted
-            np.add.at(counts, where, 1 / len(own))
-    ax = panel(ax, 6, 5)
+            np.add.at(counts, (y_test[: len(predicted)], predicted), 1 / len(own))
+    ax = look.panel(ax, 6, 5)
     diagonal = np.eye(10, dtype=bool)
     _heatmap(counts, "test images", ax, cmap="Blues", fmt=".0f", mask=diagonal)
-    ax.set_xlabel("predicted digit")
-    ax.set_ylabel("given digit")
     np.fill_diagonal(counts, 0)
     given, taken = np.unravel_index(counts.argmax(), counts.shape)
-    total = counts.sum()
+    found = f"Most often a {given} is taken for a {taken}"
+    if not counts.any():
+        found = "No errors"
     of = f"{len(models)} models, {len(runs)} runs"
-    if total:
-        ax.set_title(f"Most often a {given} is taken for a {taken}; {of}")
-    else:
-        ax.set_title(f"No errors; {of}")
-    describe(
+    ax.set(xlabel="predicted digit", ylabel="given digit", title=f"{found}; {of}")
+    return look.describe(
         ax,
         f"Wrong answers of {of}, by the image's digit and the digit that was answered: "
-        f"the mean of each model's seeds, summed over models, {total:.0f} in all. The "
-        f"most frequent, {counts.max():.0f} times: a {given} taken for a {taken}.",
+        f"the mean of a model's seeds, summed over models, {counts.sum():.0f} in all. "
+        f"{found}, {counts.max():.0f} times.",
     )
-    return ax
 
 
 def errors_by_digit(
@@ -67,66 +63,56 @@ def errors_by_digit(
 ) -> Axes:
     """Draw the share of each digit that each model gets wrong, in percent.
 
-    A model's share is the mean over its seeds.
+    A model's share is the mean over its seeds. All runs are of the same test images; a
+    digit that is not among them has no share.
     """
     models = by_model(runs)
     if not models:
-        return nothing(ax)
-    shares = []
-    for own in models.values():
-        rows = []
-        for run in own:
-            right = answers(run, y_test)
-            labels = y_test[: len(right)]
-            count = np.bincount(labels, minlength=10)
-            wrong = np.bincount(labels[~right], minlength=10)
-            # A digit that is not among few images has no share.
-            rows.append(100 * wrong / np.where(count, count, np.nan))
-        shares.append(np.mean(rows, axis=0))
-    ax = panel(ax, 9, 1.6 + 0.3 * len(models))
+        return look.nothing(ax)
+    wrong = {
+        name: np.mean([~answers(run, y_test) for run in own], axis=0)
+        for name, own in models.items()
+    }
+    frame = pd.DataFrame(wrong)
+    shares = 100 * frame.groupby(y_test[: len(frame)]).mean().reindex(range(10)).T
+    ax = look.panel(ax, 9, 1.6 + 0.3 * len(models))
     _heatmap(shares, "images wrong (%)", ax, cmap="Oranges", yticklabels=list(models))
-    ax.set_xlabel("given digit")
-    # All models are tested on the same images; a digit that is not there has no share.
-    means = np.mean(shares, axis=0)
-    found = "no errors"
-    if np.nansum(means):
-        found = f"{int(np.nanargmax(means))} is the hardest"
-    ax.set_title(f"Errors by digit: {found}")
-    describe(
+    means = shares.mean()
+    found = f"{means.idxmax()} is the hardest" if means.any() else "no errors"
+    ax.set(xlabel="given digit", title=f"Errors by digit: {found}")
+    return look.describe(
         ax,
         f"Share of each digit that each of {len(models)} models gets wrong; on "
         f"average {found}.",
     )
-    return ax
 
 
 def agreement(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """Draw how often two models give the same answer, in percent of the images."""
     if len(by_model(runs)) < 2:
-        return nothing(ax, "Agreement needs at least two models.")
+        return look.nothing(ax, "Agreement needs at least two models.")
     names, shares = comparison.agreement(runs)
-    between = shares[~np.eye(len(names), dtype=bool)]
-    ax = panel(ax, 5 + 0.32 * len(names), 2.4 + 0.27 * len(names))
+    diagonal = np.eye(len(names), dtype=bool)
+    ax = look.panel(ax, 5 + 0.32 * len(names), 2.4 + 0.27 * len(names))
     _heatmap(
         100 * shares,
         "same answer (% of test images)",
         ax,
         cmap="viridis",
-        mask=np.eye(len(names), dtype=bool),
+        mask=diagonal,
         annot=len(names) <= 10,
-        xticklabels=[short(name) for name in names],
+        xticklabels=[look.short(name) for name in names],
         yticklabels=names,
     )
     ax.tick_params(axis="x", labelrotation=90)
-    ax.set_xlabel("model")
-    low, high = 100 * between.min(), 100 * between.max()
-    ax.set_title(f"Two models agree on {low:.1f} to {high:.1f} % of the images")
-    describe(
+    between = 100 * shares[~diagonal]
+    found = f"{between.min():.1f} to {between.max():.1f} %"
+    ax.set(xlabel="model", title=f"Two models agree on {found} of the images")
+    return look.describe(
         ax,
-        f"How often each pair of {len(names)} models gives the same answer: between "
-        f"{low:.1f} and {high:.1f} % of the test images.",
+        f"How often each pair of {len(names)} models gives the same answer: {found} "
+        "of the test images.",
     )
-    return ax
 
 
 def reliability(
@@ -139,8 +125,8 @@ def reliability(
     """
     models = by_model(runs)
     if not models:
-        return nothing(ax)
-    ax = panel(ax, 6.5, 6)
+        return look.nothing(ax)
+    ax = look.panel(ax, 6.5, 6)
     ax.plot([0, 100], [0, 100], color="0.5", linestyle=":", label="perfect")
     errors = {}
     for name, own in models.items():
@@ -151,29 +137,26 @@ def reliability(
         ax.plot(
             100 * found.confidence,
             100 * found.accuracy,
-            color=colour(name),
-            marker=marker(name),
+            color=look.colour(name),
+            marker=look.marker(name),
             markersize=5,
-            label=f"{short(name)}: {errors[name]:.2f}",
+            label=f"{look.short(name)}: {errors[name]:.2f}",
         )
-    ax.set_xlabel("confidence in the answer (%), mean of a bin")
-    ax.set_ylabel("right answers (%)")
-    ax.set_title("Below the diagonal: surer than right")
-    ax.legend(
-        title="calibration error (points)",
-        fontsize=8,
-        loc="center left",
-        bbox_to_anchor=(1.02, 0.5),
+    ax.set(
+        xlabel="confidence in the answer (%), mean of a bin",
+        ylabel="right answers (%)",
+        title="Below the diagonal: surer than right",
     )
+    title, beside = "calibration error (points)", (1.02, 0.5)
+    ax.legend(title=title, fontsize=8, loc="center left", bbox_to_anchor=beside)
     ax.grid(alpha=0.4)
-    best = min(errors, key=errors.__getitem__)
-    worst = max(errors, key=errors.__getitem__)
-    describe(
+    order = sorted(errors, key=errors.__getitem__)
+    return look.describe(
         ax,
         f"Reliability diagram of {len(models)} models. Expected calibration error from "
-        f"{errors[best]:.2f} points ({best}) to {errors[worst]:.2f} points ({worst}).",
+        f"{errors[order[0]]:.2f} points ({order[0]}) to "
+        f"{errors[order[-1]]:.2f} points ({order[-1]}).",
     )
-    return ax
 
 
 def share_wrong(
@@ -185,20 +168,17 @@ def share_wrong(
     """
     first = [own[0] for own in by_model(runs).values()]
     if len(first) < 2:
-        return nothing(ax, "Shared errors need at least two models.")
+        return look.nothing(ax, "Shared errors need at least two models.")
     wrong = np.sum([~answers(run, y_test) for run in first], axis=0)
     counts = np.bincount(wrong, minlength=len(first) + 1)
-    ax = panel(ax, 9, 3.6)
+    ax = look.panel(ax, 9, 3.6)
     ax.bar(range(1, len(counts)), counts[1:], color="#0173b2")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel(f"models that get an image wrong, of {len(first)}")
-    ax.set_ylabel("test images")
-    ax.set_title(
-        f"{counts[0]:,} images are right in every model, {counts[-1]} wrong in all"
+    found = f"{counts[0]:,} images are right in every model, {counts[-1]} wrong in all"
+    ax.set(
+        xlabel=f"models that get an image wrong, of {len(first)}",
+        ylabel="test images",
+        title=found,
     )
-    describe(
-        ax,
-        f"How many test images are wrong in 1 to {len(first)} models; {counts[0]} are "
-        f"right in all, {counts[-1]} wrong in all.",
-    )
-    return ax
+    text = f"How many test images are wrong in 1 to {len(first)} models; {found}."
+    return look.describe(ax, text)

@@ -4,24 +4,25 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnistlab.comparison import mistakes
 from mnistlab.models.layers import divide_by_255, l2_normalize
-from mnistlab.plots.look import describe, figure_of, nothing, panel, titled_mosaic
+from mnistlab.plots import look
 from mnistlab.runs import Run
 from mnistlab.train import normalized
 
 
 def digit(image: np.ndarray, label: int, ax: Axes | None = None) -> Axes:
     """Draw one digit, uint8 (28, 28), titled with its label, as 2019's B did."""
-    ax = panel(ax, 3, 3)
+    ax = look.panel(ax, 3, 3)
     ax.imshow(image, cmap="gray")
     ax.set_title(f"Label: {label}")
     ax.set_axis_off()
-    describe(ax, f"The first training image, white on black: a handwritten {label}.")
-    return ax
+    text = f"The first training image, white on black: a handwritten {label}."
+    return look.describe(ax, text)
 
 
 def digit_grid(
@@ -30,43 +31,37 @@ def digit_grid(
     """Draw the first images (n, 28, 28) with their labels (n,) above them."""
     count = rows * columns
     titles = [str(label) for label in labels[:count]]
-    figure = titled_mosaic(images[:count], titles, columns, margin=9, size=0.9)
+    figure = look.titled_mosaic(images[:count], titles, columns, margin=9, size=0.9)
     figure.suptitle("The first training images and their labels")
-    first = ", ".join(str(label) for label in labels[:10])
-    describe(
+    return look.describe(
         figure,
         f"{rows} rows of {columns} handwritten digits, each with its label above it; "
-        f"the first are {first}.",
+        f"the first are {', '.join(titles[:10])}.",
     )
-    return figure
 
 
 def label_counts(
     y_train: np.ndarray, y_test: np.ndarray, ax: Axes | None = None
 ) -> Axes:
     """Draw how often each digit occurs, in percent of its part."""
-    ax = panel(ax, 7, 3.5)
-    shares = [
-        100 * np.bincount(labels, minlength=10) / len(labels)
-        for labels in (y_train, y_test)
-    ]
-    for share, name, shift, fill in zip(
-        shares, ("training", "test"), (-0.2, 0.2), ("#0173b2", "#de8f05"), strict=True
-    ):
-        positions = np.arange(10) + shift
-        ax.bar(positions, share, width=0.4, label=f"{name} images", color=fill)
-    ax.set_xticks(range(10))
-    ax.set_xlabel("digit")
-    ax.set_ylabel("share of images (%)")
-    low, high = np.min(shares), np.max(shares)
-    ax.set_title(f"Each digit is {low:.1f} to {high:.1f} % of the images")
+    parts = {"training images": y_train, "test images": y_test}
+    shares = pd.DataFrame(
+        {name: 100 * np.bincount(y, minlength=10) / len(y) for name, y in parts.items()}
+    )
+    ax = look.panel(ax, 7, 3.5)
+    shares.plot.bar(ax=ax, color=["#0173b2", "#de8f05"], width=0.8, rot=0)
+    low, high = shares.min(axis=None), shares.max(axis=None)
+    ax.set(
+        xlabel="digit",
+        ylabel="share of images (%)",
+        title=f"Each digit is {low:.1f} to {high:.1f} % of the images",
+    )
     ax.legend(ncols=2, loc="lower center")
-    describe(
+    return look.describe(
         ax,
         f"Bars for the digits 0 to 9: each is between {low:.1f} and {high:.1f} % of "
         "the training images and of the test images.",
     )
-    return ax
 
 
 def normalizations(image: np.ndarray) -> Figure:
@@ -84,24 +79,18 @@ def normalizations(image: np.ndarray) -> Figure:
         ax.set_axis_off()
     figure.suptitle("The same image after each normalization")
     figure.tight_layout()
-    describe(
+    return look.describe(
         figure,
         "One digit four times: with its grey levels; with rows of unit length, where "
         "thin strokes are as bright as thick ones; with columns of unit length; and "
         "with single pixels of unit length, which is black and white.",
     )
-    return figure
 
 
 def error_gallery(
-    runs: Sequence[Run],
-    x_test: np.ndarray,
-    y_test: np.ndarray,
-    *,
-    rows: int = 4,
-    columns: int = 8,
+    runs: Sequence[Run], x_test: np.ndarray, y_test: np.ndarray
 ) -> Figure:
-    """Draw the test images that some run got wrong, the surest mistake first.
+    """Draw 32 test images that some run got wrong, the surest mistake first.
 
     Each says what it was given as and taken for, how sure the surest wrong run was,
     and in how many of the runs it was wrong. A star marks a doubtful label.
@@ -110,24 +99,22 @@ def error_gallery(
         runs: any runs on these test images.
         x_test: the test images, uint8 (n, 28, 28).
         y_test: their labels, uint8 (n,).
-        rows: how many rows at most.
-        columns: how many images in a row.
     """
     found = mistakes(runs, y_test)
     if not found:
         why = "No run got any test image wrong." if runs else "There are no runs yet."
-        return figure_of(nothing(None, why))
-    shown = found[: rows * columns]
+        return look.figure_of(look.nothing(None, why))
+    shown = found[:32]
     titles = [
         f"{mistake.given}{'*' if mistake.doubtful else ''} → {mistake.predicted}\n"
         f"{100 * mistake.confidence:.1f} % sure\n"
         f"wrong in {mistake.wrong} of {mistake.of}"
         for mistake in shown
     ]
-    figure = titled_mosaic(
+    figure = look.titled_mosaic(
         x_test[[mistake.index for mistake in shown]],
         titles,
-        columns,
+        columns=8,
         margin=13,
         size=1.35,
         colours=["#a03000" if mistake.doubtful else "black" for mistake in shown],
@@ -140,11 +127,10 @@ def error_gallery(
         fontsize=11,
     )
     first = shown[0]
-    describe(
+    return look.describe(
         figure,
         f"{len(shown)} of {len(found)} misread test images, the surest mistake first: "
         f"a {first.given} taken for a {first.predicted} with "
         f"{100 * first.confidence:.0f} % confidence. {doubtful} of those "
         "shown have a doubtful label.",
     )
-    return figure

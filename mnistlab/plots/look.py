@@ -1,7 +1,7 @@
 """What all figures share: a model's colour, a family's marker, alternative texts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mnistlab.models import CONTROLS, FAMILIES
+
+Drawn = TypeVar("Drawn", Axes, Figure)
 
 # Okabe and Ito's colours as seaborn has them can be told apart by colour-blind eyes.
 # Within a family each model has its own; families differ in their marker.
@@ -67,14 +69,36 @@ def nothing(ax: Axes | None, why: str = "There are no runs to show here.") -> Ax
     ax = panel(ax, 7, 0.8)
     ax.set_axis_off()
     ax.text(0.5, 0.5, why, ha="center", va="center", wrap=True)
-    describe(ax, why)
     ax.figure.set_gid(EMPTY)
-    return ax
+    return describe(ax, why)
 
 
-def describe(drawn: Axes | Figure, text: str) -> None:
+def name_rows(ax: Axes, names: Sequence[str], **options: Any) -> None:
+    """Name the rows of a panel, the first at the bottom."""
+    ax.set_yticks(range(len(names)), names, **options)
+    ax.set_ylim(-0.7, len(names) - 0.3)
+    ax.grid(axis="x", alpha=0.4)
+
+
+def row(
+    ax: Axes,
+    y: float,
+    values: Sequence[float],
+    interval: Sequence[float] | None,
+    color: Any,
+    **options: Any,
+) -> None:
+    """Draw a row: a point for each value, and a bar where there is an interval."""
+    ax.scatter(values, [y] * len(values), color=[color], zorder=3, **options)
+    if interval is not None:
+        low, high = interval
+        ax.hlines(y, low, high, color=color, linewidth=6, alpha=0.35)
+
+
+def describe(drawn: Drawn, text: str) -> Drawn:
     """Give a figure its alternative text: what someone who cannot see it must know."""
     drawn.figure.set_label(text)
+    return drawn
 
 
 def alt_text(figure: Figure) -> str:

@@ -1,6 +1,6 @@
 """Draw scores: accuracies with intervals, prices, gaps, and what pairs differ by."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -9,27 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mnistlab import comparison, reported
+from mnistlab import comparison, judging, reported
 from mnistlab.claims import FAIR_PAIRS
-from mnistlab.judging import (
-    NOT_REPRODUCED,
-    accuracy,
-    comparable,
-    gap,
-    reproduction,
-    seeds_interval,
-)
-from mnistlab.plots.look import (
-    colour,
-    describe,
-    family_handles,
-    figure_of,
-    marker,
-    nothing,
-    short,
-)
-from mnistlab.plots.look import panel as _panel
-from mnistlab.reported import title
+from mnistlab.judging import accuracy
+from mnistlab.plots import look
 from mnistlab.runs import Run
 
 QUANTITIES = {
@@ -49,24 +32,16 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """
     scores = comparison.scores(runs)
     if not scores:
-        return nothing(ax)
-    names = list(scores)[::-1]
-    ax = _panel(ax, 8, 1.4 + 0.34 * len(names))
+        return look.nothing(ax)
+    names, finals = list(scores)[::-1], reported.finals()
+    ax = look.panel(ax, 8, 1.4 + 0.34 * len(names))
     reported_at: dict[int, float] = {}
-    for y, name in enumerate(names):
-        score = scores[name]
-        if score.seeds is not None:
-            low, high = (100 * end for end in score.seeds)
-            ax.hlines(y, low, high, color=colour(name), linewidth=6, alpha=0.35)
-        points = [100 * accuracy(run) for run in score.runs]
-        ax.scatter(
-            points, [y] * len(points), color=[colour(name)], marker=marker(name),
-            s=26, zorder=3,
-        )  # fmt: skip
-        if all(run.compares_with_2019 for run in score.runs):
-            final = reported.finals().get(name)
-            if final is not None:
-                reported_at[y] = 100 * final.test_accuracy
+    for y, (name, score) in enumerate(reversed(scores.items())):
+        values = [100 * accuracy(run) for run in score.runs]
+        ends = score.seeds and [100 * end for end in score.seeds]
+        look.row(ax, y, values, ends, look.colour(name), marker=look.marker(name), s=26)
+        if name in finals and all(run.compares_with_2019 for run in score.runs):
+            reported_at[y] = 100 * finals[name].test_accuracy
     left, right = ax.get_xlim()  # of our runs: what is far from them would squeeze them
     width = right - left
     for said in reported_at.values():
@@ -79,30 +54,27 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
             edge, side = (left, "left") if said < left else (right, "right")
             arrow = f"← 2019: {said:.2f}" if said < left else f"2019: {said:.2f} →"
             ax.text(edge, y, f" {arrow} ", ha=side, va="center", fontsize=9)
-    ax.set_xlim(left, right)
-    ax.set_yticks(range(len(names)), [title(name) for name in names])
-    ax.set_ylim(-0.7, len(names) - 0.3)
-    ax.set_xlabel("test accuracy (%); bar: 95 % interval of the mean over seeds")
-    ax.grid(axis="x", alpha=0.4)
-    handles = family_handles(names)
+    look.name_rows(ax, [reported.title(name) for name in names])
+    best = names[-1]
+    ax.set(
+        xlim=(left, right),
+        xlabel="test accuracy (%); bar: 95 % interval of the mean over seeds",
+        title=f"{best} has the highest mean of {len(names)} models"
+        if len(names) > 1
+        else f"Test accuracy of {best}",
+    )
+    handles = look.family_handles(names)
     if reported_at:
         handles.append(plt.Line2D([], [], color="k", marker="x", ls="", label="2019"))
     ax.legend(handles=handles, fontsize=8, loc="best")
     seeds = {len(score.runs) for score in scores.values()}
     counts = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
-    best = names[-1]
-    ax.set_title(
-        f"{best} has the highest mean of {len(names)} models"
-        if len(names) > 1
-        else f"Test accuracy of {best}"
-    )
-    describe(
+    return look.describe(
         ax,
         f"Test accuracy of {len(names)} models, each with {counts} seeds. The highest "
         f"mean is {best} with {100 * scores[best].mean:.2f} %, the lowest {names[0]} "
         f"with {100 * scores[names[0]].mean:.2f} %.",
     )
-    return ax
 
 
 def then_and_now(runs: Sequence[Run]) -> Figure:
@@ -115,32 +87,27 @@ def then_and_now(runs: Sequence[Run]) -> Figure:
     """
     finals = reported.finals()
     names = list(finals)[::-1]
-    found = comparable(runs)
+    found = judging.comparable(runs)
     figure, ax = plt.subplots(figsize=(8, 7.4), layout="constrained")
     for y, name in enumerate(names):
-        said, own = reproduction(name, runs), found.get(name, {}).values()
-        is_off = said.verdict == NOT_REPRODUCED
+        said = judging.reproduction(name, runs)
+        is_off = said.verdict == judging.NOT_REPRODUCED
         shade = "#a23c00" if is_off else "#00598c"
-        if said.interval is not None:
-            low, high = map(_error, said.interval)
-            ax.hlines(y, low, high, color=shade, linewidth=7, alpha=0.3)
-            for edge, arrow in ((MOST_ERRORS, "<"), (LEAST_ERRORS, ">")):
-                if not high <= edge <= low:
-                    continue
+        errors = [_error(accuracy(run)) for run in found.get(name, {}).values()]
+        ends = said.interval and [_error(end) for end in said.interval]
+        look.row(ax, y, errors, ends, shade, s=9)
+        for edge, arrow in ((MOST_ERRORS, "<"), (LEAST_ERRORS, ">")):
+            if ends and ends[1] <= edge <= ends[0]:
                 ax.plot(edge, y, arrow, color=shade, markersize=7, clip_on=False)
-        errors = [_error(accuracy(run)) for run in own]
-        ax.scatter(errors, [y] * len(errors), color=shade, s=9, zorder=3)
         if errors:
             planned = [_error(value) for value in said.values] or errors
             ax.plot(np.mean(planned), y, "o", color=shade, markersize=6, zorder=4)
         ax.plot(_error(finals[name].test_accuracy), y, "kD", mfc="none", zorder=5)
-    ax.set_xscale("log")
-    ax.set_xlim(MOST_ERRORS, LEAST_ERRORS)
+    ax.set(xscale="log", xlim=(MOST_ERRORS, LEAST_ERRORS))
     ticks = (80, 90, 95, 98, 99, 99.5)
     ax.set_xticks([100 - tick for tick in ticks], [f"{tick:g} %" for tick in ticks])
     ax.minorticks_off()
-    ax.set_yticks(range(len(names)), [title(name) for name in names], fontsize=8)
-    ax.set_ylim(-0.7, len(names) - 0.3)
+    look.name_rows(ax, [reported.title(name) for name in names], fontsize=8)
     ax.grid(alpha=0.3)
     ax.set_xlabel("test accuracy after the last epoch (scale: share of errors)")
     line = partial(plt.Line2D, [], [], linestyle="")
@@ -154,13 +121,12 @@ def then_and_now(runs: Sequence[Run]) -> Figure:
         fontsize=8,
         loc="lower left",
     )
-    describe(
+    return look.describe(
         figure,
         f"Test accuracy of {len(names)} models: 2019's beside today's, of "
         f"{sum(name in found for name in names)} models with the 95 % interval for one "
         "more run where there are enough seeds. The same numbers are in the tables.",
     )
-    return figure
 
 
 def _error(accuracy: float) -> float:
@@ -171,29 +137,24 @@ def _error(accuracy: float) -> float:
 def accuracy_against(
     quantity: str, runs: Sequence[Run], ax: Axes | None = None
 ) -> Axes:
-    """Draw accuracy against `params`, `macs` or `cpu_seconds`, with the Pareto front.
+    """Draw accuracy against one of `QUANTITIES`, with the Pareto front.
 
     A point is a model, at the mean of its seeds; the line joins the models that no
     other beats in both. CPU seconds are only those of runs on like machines.
-
-    Raises:
-        ValueError: an unknown quantity.
     """
-    if quantity not in QUANTITIES:
-        raise ValueError(
-            f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}"
-        )
     if not runs:
-        return nothing(ax)
-    title = f"Accuracy for its price in {QUANTITIES[quantity]}"
+        return look.nothing(ax)
+    label = QUANTITIES[quantity]
+    title = f"Accuracy for its price in {label}"
     if quantity == "cpu_seconds":
         alike = comparison.timed_alike(runs)
         if len(alike) < len(runs):
             title += f": {len(alike)} of {len(runs)} runs, on like machines"
         runs = alike
         if not runs:
-            return nothing(ax, "No run here says on which processor it was trained.")
-    ax = _panel(ax, 9, 6)
+            why = "No run here says on which processor it was trained."
+            return look.nothing(ax, why)
+    ax = look.panel(ax, 9, 6)
     points = {
         name: (
             float(np.mean([run.record[quantity] for run in own])),
@@ -201,18 +162,18 @@ def accuracy_against(
         )
         for name, own in comparison.by_model(runs).items()
     }
-    for name, (price, value) in points.items():
-        ax.scatter(price, value, color=[colour(name)], marker=marker(name), s=42)
-        ax.annotate(
-            short(name),
-            (price, value),
-            xytext=(5, 4),
-            textcoords="offset points",
-            fontsize=8,
-        )
+    note = partial(ax.annotate, xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for name, point in points.items():
+        ax.scatter(*point, color=[look.colour(name)], marker=look.marker(name), s=42)
+        note(look.short(name), point)
     front = comparison.pareto(points)
     ax.plot(*zip(*(points[name] for name in front), strict=True), "k--", lw=1, zorder=0)
-    ax.set_xscale("log")
+    ax.set(
+        xscale="log",
+        xlabel=f"{label}, log scale",
+        ylabel="test accuracy (%)",
+        title=title,
+    )
     plain = FuncFormatter(
         lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"
     )
@@ -221,33 +182,28 @@ def accuracy_against(
     if max(prices) < 10 * min(prices):  # else a power of ten is always among them
         ax.xaxis.set_minor_formatter(plain)
         ax.tick_params(axis="x", which="minor", labelsize=8, labelrotation=30)
-    ax.set_xlabel(f"{QUANTITIES[quantity]}, log scale")
-    ax.set_ylabel("test accuracy (%)")
     ax.grid(alpha=0.4)
-    handles = [*family_handles(list(points)), plt.Line2D([], [], color="k", ls="--",
-               label="nobody is both\ncheaper and better")]  # fmt: skip
+    handles = [*look.family_handles(list(points)), plt.Line2D([], [], color="k",
+               ls="--", label="nobody is both\ncheaper and better")]  # fmt: skip
     ax.legend(handles=handles, fontsize=8, loc="best")
-    ax.set_title(title)
-    describe(
+    return look.describe(
         ax,
-        f"Test accuracy against {QUANTITIES[quantity]} of {len(points)} models. On the "
-        f"Pareto front, cheapest first: {', '.join(front)}.",
+        f"Test accuracy against {label} of {len(points)} models. On the Pareto front, "
+        f"cheapest first: {', '.join(front)}.",
     )
-    return ax
 
 
 def costs(runs: Sequence[Run]) -> Figure:
     """Draw test accuracy against each of parameters, multiply-adds, CPU seconds."""
     if not runs:
-        return figure_of(nothing(None))
+        return look.figure_of(look.nothing(None))
     figure, axes = plt.subplots(len(QUANTITIES), figsize=(9, 16))
     texts = []
     for ax, quantity in zip(axes, QUANTITIES, strict=True):
         accuracy_against(quantity, runs, ax)
         texts.append(str(figure.get_label()))
     figure.tight_layout()
-    describe(figure, " ".join(texts))
-    return figure
+    return look.describe(figure, " ".join(texts))
 
 
 def gaps(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
@@ -257,94 +213,70 @@ def gaps(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     training; that of training is on as many training images as there are test images.
     """
     if not runs:
-        return nothing(ax)
+        return look.nothing(ax)
     means = {
-        name: tuple(
+        name: [
             float(np.mean([run.record[part]["cross_entropy"] for run in own]))
             for part in ("train", "test")
-        )
+        ]
         for name, own in comparison.by_model(runs).items()
     }
     names = sorted(means, key=lambda name: means[name][1] - means[name][0])
-    ax = _panel(ax, 8, 1.4 + 0.32 * len(names))
-    for y, name in enumerate(names):
-        train, test = means[name]
-        ax.hlines(y, train, test, color=colour(name), linewidth=2)
-    for i, (part, fill) in enumerate(
-        (("training images, a sample", "white"), ("test images", "0.15"))
-    ):
-        ax.scatter(
-            [means[name][i] for name in names], range(len(names)),
-            color=fill, edgecolor="0.15", zorder=3, s=26, label=part,
-        )  # fmt: skip
-    ax.set_yticks(range(len(names)), [title(name) for name in names])
-    ax.set_ylim(-0.7, len(names) - 0.3)
-    ax.set_xlabel("cross-entropy (nats), dropout off, no penalty")
-    ax.grid(axis="x", alpha=0.4)
+    ax = look.panel(ax, 8, 1.4 + 0.32 * len(names))
+    train, test = ([means[name][part] for name in names] for part in (0, 1))
+    ys = range(len(names))
+    ax.hlines(ys, train, test, colors=[look.colour(n) for n in names], linewidth=2)
+    dots = partial(ax.scatter, edgecolor="0.15", zorder=3, s=26)
+    dots(train, ys, color="white", label="training images, a sample")
+    dots(test, ys, color="0.15", label="test images")
+    look.name_rows(ax, [reported.title(name) for name in names])
     ax.legend(fontsize=8, loc="lower right")
-    widest = names[-1]
-    width = means[widest][1] - means[widest][0]
-    ax.set_title(f"From training to test: {widest} loses most ({width:.3f})")
-    describe(
+    widest, width = names[-1], test[-1] - train[-1]
+    ax.set(
+        xlabel="cross-entropy (nats), dropout off, no penalty",
+        title=f"From training to test: {widest} loses most ({width:.3f})",
+    )
+    return look.describe(
         ax,
         f"Cross-entropy on training and test images of {len(names)} models. The widest "
         f"gap, {width:.3f}, is that of {widest}; the lowest that of {names[0]}.",
     )
-    return ax
 
 
-def pair_differences(
-    runs: Sequence[Run], pairs: Sequence[tuple[str, str]] = FAIR_PAIRS
-) -> Figure:
-    """Draw what the second of each pair changes: accuracy, and the gap of losses.
+def pair_differences(runs: Sequence[Run]) -> Figure:
+    """Draw what the second of each fair pair changes: accuracy, and the gap of losses.
 
     A point is a seed that both have. From three seeds on a bar is the 95 % interval of
     the mean difference; with fewer, or where all are equal, there is none.
     """
-    models = comparison.by_model(runs)
-    shown = [pair for pair in pairs if _shared(models, pair)]
+    models = {
+        name: {run.seed: run for run in own}
+        for name, own in comparison.by_model(runs).items()
+    }
+    shown = {}
+    for plain, other in reversed(FAIR_PAIRS):
+        one, two = models.get(plain, {}), models.get(other, {})
+        if seeds := sorted(one.keys() & two.keys()):
+            shown[plain, other] = [(one[seed], two[seed]) for seed in seeds]
     if not shown:
         why = "No pair of models has runs of the same seed here."
-        return figure_of(nothing(None, why))
+        return look.figure_of(look.nothing(None, why))
     figure, axes = plt.subplots(1, 2, figsize=(11, 1.6 + 0.5 * len(shown)), sharey=True)
     measures = (
         ("test accuracy (points)", lambda run: 100 * accuracy(run), "more accurate"),
-        ("gap, test minus training (nats)", gap, "wider gap"),
+        ("gap, test minus training (nats)", judging.gap, "wider gap"),
     )
     texts = []
     for ax, (label, measure, meaning) in zip(axes, measures, strict=True):
         ax.axvline(0, color="0.4", linewidth=1)
-        for y, pair in enumerate(reversed(shown)):
-            values = _differences(models, pair, measure)
-            ax.scatter(values, [y] * len(values), color=[colour(pair[1])], zorder=3)
-            ends = seeds_interval(values)
-            if ends is not None:
-                ax.hlines(y, *ends, color=colour(pair[1]), linewidth=6, alpha=0.35)
-            texts.append(f"{pair[1]} {np.mean(values):+.3f} in {label}")
+        for y, ((_, other), both) in enumerate(shown.items()):
+            values = [measure(second) - measure(first) for first, second in both]
+            ends = judging.seeds_interval(values)
+            look.row(ax, y, values, ends, look.colour(other))
+            texts.append(f"{other} {np.mean(values):+.3f} in {label}")
         ax.set_xlabel(f"change of {label}; right: {meaning}")
-        ax.grid(axis="x", alpha=0.4)
-    axes[0].set_yticks(
-        range(len(shown)),
-        [f"{other} against {plain}" for plain, other in reversed(shown)],
-    )
-    axes[0].set_ylim(-0.6, len(shown) - 0.4)
+        look.name_rows(ax, [f"{other} against {plain}" for plain, other in shown])
     figure.suptitle("What regularisation changes within the pairs of 2019")
     figure.tight_layout()
-    describe(figure, "Changes within pairs, mean over seeds: " + "; ".join(texts) + ".")
-    return figure
-
-
-def _shared(models: Mapping[str, list[Run]], pair: tuple[str, str]) -> set[int]:
-    """The seeds that both models of a pair have."""
-    one, other = ({run.seed for run in models.get(name, [])} for name in pair)
-    return one & other
-
-
-def _differences(
-    models: Mapping[str, list[Run]],
-    pair: tuple[str, str],
-    measure: Callable[[Run], float],
-) -> list[float]:
-    one, other = ({run.seed: run for run in models[name]} for name in pair)
-    seeds = sorted(_shared(models, pair))
-    return [measure(other[seed]) - measure(one[seed]) for seed in seeds]
+    text = "Changes within pairs, mean over seeds: " + "; ".join(texts) + "."
+    return look.describe(figure, text)

@@ -1,16 +1,18 @@
 """Draw what decided a conclusion: each quantity, and the range it must lie in."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from mnistlab import claims, reported
 from mnistlab.judging import Part, judge_statement
-from mnistlab.plots.look import describe, figure_of, nothing
+from mnistlab.plots import look
 from mnistlab.runs import Run
 
 COLOURS = {
@@ -19,7 +21,6 @@ COLOURS = {
     "undecided": "0.45",
     "not tested": "0.8",
 }
-TEXT = COLOURS | {"not tested": "0.45"}  # which can be read on white
 
 
 def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> Figure:
@@ -31,34 +32,33 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> Figure:
     dark grey ones undecided, light grey ones not tested.
     """
     judged = claims.judge(said.id, runs)
-    statements = {
-        statement: [part for part in parts if part.values]
+    shown = {
+        statement: known
         for statement, parts in judged.statements.items()
+        if (known := [part for part in parts if part.values])
     }
-    statements = {name: parts for name, parts in statements.items() if parts}
-    if not statements:
+    heights = [1.1 + 0.3 * len(parts) for parts in shown.values()]
+    if not shown:
         why = f"{said.id}: there is nothing to judge by yet."
-        figure = figure_of(nothing(None, why))
-        plt.close(figure)
-        return figure
-    heights = [1.1 + 0.3 * len(parts) for parts in statements.values()]
-    figure, axes = plt.subplots(
-        len(statements),
-        figsize=(8.5, sum(heights)),
-        height_ratios=heights,
-        layout="constrained",
-        squeeze=False,
-    )
-    for ax, (statement, parts) in zip(axes.flat, statements.items(), strict=True):
-        _statement(ax, statement, parts, judge_statement(judged.statements[statement]))
-    told = "; ".join(f"{s}: {judge_statement(p)}" for s, p in judged.statements.items())
-    describe(figure, f"What decides {said.id}, {judged.verdict}. {told}.")
+        figure = look.figure_of(look.nothing(None, why))
+    else:
+        figure, axes = plt.subplots(
+            len(shown),
+            figsize=(8.5, sum(heights)),
+            height_ratios=heights,
+            layout="constrained",
+            squeeze=False,
+        )
+        told = {s: judge_statement(parts) for s, parts in judged.statements.items()}
+        for ax, (statement, parts) in zip(axes.flat, shown.items(), strict=True):
+            _statement(ax, statement, parts, told[statement])
+        text = "; ".join(f"{name}: {verdict}" for name, verdict in told.items())
+        look.describe(figure, f"What decides {said.id}, {judged.verdict}. {text}.")
     plt.close(figure)  # it is displayed where its conclusion is, not at the cell's end
     return figure
 
 
 def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) -> None:
-    labels = []
     for y, part in enumerate(reversed(parts)):
         fill = COLOURS[part.verdict]
         for seed, value in part.values.items():
@@ -68,56 +68,44 @@ def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) ->
             ax.hlines(y, *part.interval, color=fill, linewidth=6, alpha=0.35)
         if part.rule.reported is not None:
             ax.plot(part.rule.reported, y, "kx", zorder=4)
-        labels.append(part.about)
-    ax.set_yticks(range(len(parts)), labels, fontsize=8)
-    ax.set_ylim(-0.6, len(parts) - 0.4)
+    look.name_rows(ax, [part.about for part in reversed(parts)], fontsize=8)
     # Both bounds are to be seen, also where all values lie far away from them.
     rule = parts[0].rule
-    bounds = [end for end in (rule.low, rule.high) if np.isfinite(end)]
-    low, high = ax.get_xlim()
-    low, high = min(low, *bounds), max(high, *bounds)
-    space = 0.05 * (high - low)
-    ax.set_xlim(low - space, high + space)
-    ax.axvspan(
-        max(rule.low, low - space),
-        min(rule.high, high + space),
-        color="#029e73",
-        alpha=0.15,
-        zorder=0,
-    )
+    ends = [*ax.get_xlim(), *filter(np.isfinite, (rule.low, rule.high))]
+    space = 0.05 * (max(ends) - min(ends))
+    left, right = min(ends) - space, max(ends) + space
+    holds = max(rule.low, left), min(rule.high, right)
+    ax.axvspan(*holds, color="#029e73", alpha=0.15, zorder=0)
+    ax.set_xlim(left, right)
     ax.set_xlabel(claims.with_unit(rule), fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
-    ax.grid(axis="x", alpha=0.4)
     title = statement[0].upper() + statement[1:]
     ax.set_title(f"{title}: {verdict}", fontsize=9, loc="left")
-    if "accuracy" in parts[0].rule.quantity:
+    if "accuracy" in rule.quantity:
         ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
 
 
 def conclusions(runs: Sequence[Run]) -> Figure:
     """Draw the verdict on each conclusion: what share of its parts is decided how."""
-    judged = claims.judge_all(runs)
+    judged = dict(reversed(claims.judge_all(runs).items()))
+    counts = pd.DataFrame(
+        {name: Counter(part.verdict for part in verdict.parts)
+         for name, verdict in judged.items()},
+        index=list(COLOURS),
+    )  # fmt: skip
+    shares = 100 * counts / counts.sum()
     figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
-    for y, verdict in enumerate(reversed(judged.values())):
-        left = 0.0
-        for kind, fill in COLOURS.items():
-            share = 100 * float(np.mean([p.verdict == kind for p in verdict.parts]))
-            ax.barh(y, share, left=left, color=fill, height=0.7)
-            left += share
-        ax.text(
-            102, y, verdict.verdict, va="center", fontsize=9,
-            color=TEXT[verdict.verdict], fontweight="bold",
-        )  # fmt: skip
-    ax.set_yticks(range(len(judged)), list(judged)[::-1])
-    ax.set_xlim(0, 130)
-    ax.set_xticks(range(0, 101, 20))
-    ax.set_xlabel("share of a conclusion's parts (%)")
-    handles = [plt.Rectangle((0, 0), 1, 1, color=fill) for fill in COLOURS.values()]
-    ax.legend(
-        handles, COLOURS, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.14)
+    shares.T.plot.barh(stacked=True, color=COLOURS, width=0.7, ax=ax)
+    for y, verdict in enumerate(said.verdict for said in judged.values()):
+        colour = COLOURS["undecided" if verdict == "not tested" else verdict]
+        ax.text(102, y, verdict, va="center", color=colour, fontweight="bold")
+    ax.set(
+        xlim=(0, 130),
+        xticks=range(0, 101, 20),
+        xlabel="share of a conclusion's parts (%)",
+        title=claims.headline(runs),
     )
+    ax.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.14))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title(claims.headline(runs))
-    said = ", ".join(f"{name} {verdict.verdict}" for name, verdict in judged.items())
-    describe(figure, f"The verdicts on 2019's conclusions: {said}.")
-    return figure
+    said = ", ".join(f"{n} {judged[n].verdict}" for n in reversed(judged))
+    return look.describe(figure, f"The verdicts on 2019's conclusions: {said}.")

@@ -1,9 +1,10 @@
 """Tables of architectures, computed from their values: layers, sizes, source."""
 
 import ast
-import importlib
 import inspect
 from collections.abc import Iterable, Sequence
+from importlib import import_module
+from itertools import groupby
 
 import pandas as pd
 from IPython.display import HTML, Markdown
@@ -14,21 +15,23 @@ from mnistlab.models.sizes import layer_sizes
 from mnistlab.tables.base import Table
 
 
-def convolutions(experiment: Experiment) -> list[dict]:
-    """The settings of an experiment's convolutions."""
-    return [layer.settings for layer in experiment.layers if layer.kind == "Conv2D"]
+def settings(experiment: Experiment, kind: str) -> list[dict]:
+    """The settings of an experiment's layers of a kind, such as `Conv2D`."""
+    return [layer.settings for layer in experiment.layers if layer.kind == kind]
 
 
 def filters(experiment: Experiment) -> str:
     """Filters and kernels, as `32, 64 (3x3)`; kernels are named where they change."""
-    parts = []
-    convs = convolutions(experiment)
-    for conv, following in zip(convs, [*convs[1:], None], strict=True):
-        kernel = conv["kernel_size"]
-        last_of_size = following is None or following["kernel_size"] != kernel
-        size = f" ({kernel[0]}x{kernel[1]})" if last_of_size else ""
-        parts.append(f"{conv['filters']}{size}")
-    return ", ".join(parts)
+    convs = settings(experiment, "Conv2D")
+    return ", ".join(
+        f"{', '.join(str(conv['filters']) for conv in alike)} ({crossed(size)})"
+        for size, alike in groupby(convs, key=lambda conv: conv["kernel_size"])
+    )
+
+
+def crossed(size: Iterable[int]) -> str:
+    """A size, as `3x3`."""
+    return "x".join(map(str, size))
 
 
 def distinct(values: Iterable[object]) -> str:
@@ -36,24 +39,15 @@ def distinct(values: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(map(str, values))) or "-"
 
 
-def dropout_rates(experiment: Experiment) -> list[float]:
-    """The rates of an experiment's dropout layers."""
-    return [x.settings["rate"] for x in experiment.layers if x.kind == "Dropout"]
-
-
-def has_batchnorm(experiment: Experiment) -> bool:
-    """Whether an experiment has a batch normalization."""
-    return any(layer.kind == "BatchNormalization" for layer in experiment.layers)
+def dropout_rates(experiment: Experiment) -> str:
+    """The rates of an experiment's dropout layers, each once, or `-`."""
+    return distinct(layer["rate"] for layer in settings(experiment, "Dropout"))
 
 
 def regularization(experiment: Experiment) -> str:
     """The kernel penalties of an experiment, such as `L2(1e-05)`, or `-`."""
-    penalties = [
-        penalty
-        for layer in experiment.layers
-        if (penalty := layer.settings.get("kernel_regularizer")) is not None
-    ]
-    return distinct(f"{kind}({dict(config)['l2']:g})" for kind, config in penalties)
+    found = (x.settings.get("kernel_regularizer") for x in experiment.layers)
+    return distinct(f"{x[0]}({dict(x[1])['l2']:g})" for x in found if x is not None)
 
 
 def sizes(experiments: Sequence[Experiment]) -> Table:
@@ -64,7 +58,7 @@ def sizes(experiments: Sequence[Experiment]) -> Table:
         rows.append(
             {
                 "model": experiment.name,
-                "convolutions": len(convolutions(experiment)),
+                "convolutions": len(settings(experiment, "Conv2D")),
                 "layers": len(layers),
                 "parameters": f"{sum(x.params for x in layers):,}",
                 "trained": f"{sum(x.trainable_params for x in layers):,}",
@@ -118,15 +112,11 @@ def diagram(experiment: Experiment) -> HTML:
 
 def definition(experiment: Experiment) -> Markdown:
     """The source of an experiment, as it stands in its family's module."""
-    family = next((f for f, all_of in FAMILIES.items() if experiment in all_of), None)
-    if family is None:
-        raise ValueError(f"{experiment.name} is in no family's FAMILY")
-    module = importlib.import_module(f"mnistlab.models.{family}")
-    source = inspect.getsource(module)
-    for node in ast.parse(source).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
-        if getattr(target, "id", None) == experiment.name:
-            lines = source.splitlines()[node.lineno - 1 : node.end_lineno]
-            code = "\n".join(lines).replace("  # fmt: skip", "")
-            return Markdown(f"**{experiment.name}**\n\n```python\n{code}\n```")
-    raise ValueError(f"{experiment.name} is not defined in {module.__name__}")
+    for family in FAMILIES:
+        source = inspect.getsource(import_module(f"mnistlab.models.{family}"))
+        for node in ast.parse(source).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            if getattr(target, "id", None) == experiment.name:
+                code = ast.get_source_segment(source, node)
+                return Markdown(f"**{experiment.name}**\n\n```python\n{code}\n```")
+    raise ValueError(f"{experiment.name} is defined in no family's module")

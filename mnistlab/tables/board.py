@@ -14,31 +14,25 @@ from mnistlab.models import FAMILIES
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
 from mnistlab.store import awaits_runs
-from mnistlab.tables.architectures import dropout_rates, regularization
-from mnistlab.tables.base import (
-    Table,
-    amount,
-    percent,
-    record_link,
-    record_links,
-)
+from mnistlab.tables import base
+from mnistlab.tables.architectures import distinct, regularization, settings
 
 
-def scores(runs: Sequence[Run]) -> Table:
+def scores(runs: Sequence[Run]) -> base.Table:
     """Scores of each run in percent, plain cross-entropy, time, and its record."""
     if not runs:
-        return Table(pd.DataFrame(), "There are no runs to show here.")
+        return base.Table(pd.DataFrame(), "There are no runs to show here.")
     rows = [
         {
             "model": run.name,
             "seed": run.seed,
             "epochs": run.record["epochs"],
-            "training accuracy (%)": percent(run.history[-1]["accuracy"]),
-            "test accuracy (%)": percent(run.record["test"]["accuracy"]),
+            "training accuracy (%)": base.percent(run.history[-1]["accuracy"]),
+            "test accuracy (%)": base.percent(run.record["test"]["accuracy"]),
             "test cross-entropy": f"{run.record['test']['cross_entropy']:.4f}",
             "test loss": f"{run.record['test']['loss']:.4f}",
             "CPU seconds": f"{run.record['cpu_seconds']:.1f}",
-            "record": record_link(run),
+            "record": base.record_link(run),
         }
         for run in runs
     ]
@@ -46,7 +40,7 @@ def scores(runs: Sequence[Run]) -> Table:
         " The loss adds the L2 penalty to the cross-entropy. Training accuracy is the "
         "mean over the last epoch, with dropout on."
     )
-    return Table(pd.DataFrame(rows), amount(runs) + note)
+    return base.Table(pd.DataFrame(rows), base.amount(runs) + note)
 
 
 def missing(gathered: Gathered) -> Markdown:
@@ -65,7 +59,7 @@ def missing(gathered: Gathered) -> Markdown:
     return Markdown(" ".join(sentences) or "Every model has its runs in this build.")
 
 
-def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
+def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> base.Table:
     """All models by test accuracy, with the ranks that chance allows for.
 
     The ranks are those of the two-way bootstrap (`mnistlab.stats.bootstrap_ranks`); a
@@ -73,21 +67,22 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
     """
     scores = comparison.scores(runs)
     if not scores:
-        return Table(pd.DataFrame(), "There are no runs to show here.")
+        return base.Table(pd.DataFrame(), "There are no runs to show here.")
     ranks = comparison.ranks(runs, y_test)
     timed = comparison.timed_alike(runs)
     rows = []
     for name, score in scores.items():
         record, rank = score.runs[0].record, ranks.get(name)
+        seconds = [run.record["cpu_seconds"] for run in score.runs if run in timed]
         rows.append(
             {
                 "model": name,
-                "seeds": record_links(score.runs),
-                "accuracy (%)": percent(score.mean),
+                "seeds": base.record_links(score.runs),
+                "accuracy (%)": base.percent(score.mean),
                 "rank, 95 %": f"{rank.low} to {rank.high}" if rank else "",
                 "first (% of draws)": f"{100 * rank.first:.0f}" if rank else "",
                 "parameters": f"{record['params']:,}",
-                "CPU seconds": _seconds([run for run in score.runs if run in timed]),
+                "CPU seconds": f"{np.mean(seconds):,.0f}" if seconds else "",
             }
         )
     text = (
@@ -101,16 +96,10 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> Table:
     )
     if len(timed) < len(runs):
         text += f" CPU seconds are of the {len(timed)} runs on like machines only."
-    return Table(pd.DataFrame(rows), f"{amount(runs)} {text}")
+    return base.Table(pd.DataFrame(rows), f"{base.amount(runs)} {text}")
 
 
-def _seconds(runs: Sequence[Run]) -> str:
-    """The mean of what training took; empty for no runs."""
-    seconds = [run.record["cpu_seconds"] for run in runs]
-    return f"{np.mean(seconds):,.0f}" if seconds else ""
-
-
-def pairs() -> Table:
+def pairs() -> base.Table:
     """The fair pairs of 2019 and what they differ in, computed from the experiments."""
     known = {e.name: e for family in FAMILIES.values() for e in family}
     rows = []
@@ -118,24 +107,20 @@ def pairs() -> Table:
         one, two = known[plain], known[other]
         row = {"pair": f"{plain} and {other}"}
         for what, described in (
-            ("dropouts", lambda e: len(dropout_rates(e))),
-            ("batch normalisations", _batchnorms),
+            ("dropouts", lambda e: len(settings(e, "Dropout"))),
+            ("batch normalisations", lambda e: len(settings(e, "BatchNormalization"))),
             ("penalty", regularization),
             ("start values", _initializers),
         ):
             before, after = described(one), described(two)
             row[what] = f"{before} → {after}" if before != after else "the same"
         rows.append(row)
-    return Table(
+    return base.Table(
         pd.DataFrame(rows),
         "Convolutions, pooling, dense units and recipe are the same.",
     )
 
 
-def _batchnorms(experiment: Experiment) -> int:
-    return sum(layer.kind == "BatchNormalization" for layer in experiment.layers)
-
-
 def _initializers(experiment: Experiment) -> str:
     found = (layer.settings.get("kernel_initializer") for layer in experiment.layers)
-    return ", ".join(dict.fromkeys(name for name in found if name))
+    return distinct(name for name in found if name)

@@ -3,13 +3,8 @@
 import pandas as pd
 
 from mnistlab import models, reported
-from mnistlab.models.experiment import Experiment
-from mnistlab.tables.architectures import (
-    convolutions,
-    dropout_rates,
-    has_batchnorm,
-    regularization,
-)
+from mnistlab.models.experiment import Experiment, layer_names, with_output
+from mnistlab.tables import architectures
 from mnistlab.tables.base import Table
 
 ALL = {
@@ -23,110 +18,90 @@ ALL = {
 def fifth_weight(experiment: Experiment) -> str:
     """What `get_weights()[4]` of a model is, 2019's "Output Layer" of every violin."""
     names = []
-    ordinal = 0
-    for layer in experiment.layers:
+    for name, layer in zip(
+        layer_names(experiment), with_output(experiment), strict=True
+    ):
         if layer.kind in ("Conv2D", "Dense"):
-            ordinal += 1
-            kind = "convolution" if layer.kind == "Conv2D" else "dense layer"
-            names += [f"kernel of {kind} {ordinal}", f"bias of {kind} {ordinal}"]
+            names += [f"kernel of {name}", f"bias of {name}"]
         elif layer.kind == "BatchNormalization":
-            names += [
-                f"batch-normalisation {part}"
-                for part in ("gamma", "beta", "moving mean", "moving variance")
-            ]
-    names += ["kernel of the output layer", "bias of the output layer"]
+            parts = ("gamma", "beta", "moving mean", "moving variance")
+            names += [f"{part} of {name}" for part in parts]
     return names[4]
+
+
+def _short(name: str) -> str:
+    return name.rpartition("_")[2].upper()
 
 
 def contradictions() -> Table:
     """Where 2019 contradicts itself: what it said, and what is computed today."""
-    final, entry = reported.finals(), reported.entry
-    rows = []
-
-    def add(number: int, model: str, subject: str, said: object, found: object) -> None:
-        rows.append(
-            {
-                "no.": number,
-                "model": model,
-                "subject": subject,
-                "2019 says": str(said),
-                "its code or log says": str(found),
-            }
-        )
-
-    deep = len(convolutions(ALL["conv5_b34"]))
-    said = entry("B", "conv5_b34", "#ConvNets")
-    add(1, "B34", "convolutions, B's table", said, deep)
-    for name in ("conv5_b51", "conv5_b52"):
-        has = bool(dropout_rates(ALL[name])), has_batchnorm(ALL[name])
-        for column, value in zip(("Dropout", "BatchNormalization"), has, strict=True):
-            add(2, _short(name), column, entry("B", name, column), value)
+    final = reported.finals()
+    of_b = {name: e for name, e in ALL.items() if final[name].letter == "B"}
+    of_c = [e for name, e in ALL.items() if final[name].letter == "C"]
+    convs = sum((architectures.settings(e, "Conv2D") for e in of_b.values()), [])
+    strides = {architectures.crossed(conv["strides"]) for conv in convs}
     plain = ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32")
-    said = ", ".join(entry("B", name, "Dropout") for name in plain)
-    found = ", ".join(str(bool(dropout_rates(ALL[name]))) for name in plain)
-    add(2, "B21, B22, B31, B32", "Dropout, by model", said, found)
-    strides = {
-        "x".join(map(str, conv["strides"]))
-        for name, experiment in ALL.items()
-        if final[name].letter == "B"
-        for conv in convolutions(experiment)
+    has_dropout = {
+        name: bool(architectures.settings(e, "Dropout")) for name, e in ALL.items()
     }
-    said = entry("B", "conv2_b21", "Stride")
-    add(2, "all of B", "stride of the convolutions", said, ", ".join(sorted(strides)))
-    a3 = ALL["conv3_a3"]
-    said = entry("A", "conv3_a3", "optimizer")
-    add(3, "A3", "optimizer", said, a3.recipe.optimizer.kind)
-    said = entry("A", "conv3_a3", "dropout")
-    add(3, "A3", "dropout", said, "Yes" if dropout_rates(a3) else "No")
-    d1, d3 = reported.history("conv3_d1"), reported.history("conv7_d3")
-    said = entry("D", "conv3_d1", "test accuracy")
-    add(4, "D1", "test accuracy", said, d1[-1]["val_accuracy"])
-    add(4, "D1", "test loss", final["conv3_d1"].test_loss, d1[-1]["val_loss"])
-    best = max(epoch["accuracy"] or 0 for epoch in d1)
-    said = entry("D", "conv3_d1", "training accuracy")
-    add(4, "D1", "training accuracy, best epoch", said, best)
-    best = max(epoch["accuracy"] or 0 for epoch in d3)
-    said = entry("D", "conv7_d3", "training accuracy")
-    add(4, "D3", "training accuracy, best epoch", said, best)
-    third = [fifth_weight(experiment) for experiment in ALL.values()]
-    right = [_short(n) for n, w in zip(ALL, third, strict=True) if "output" in w]
-    mean = f"the output kernel for {', '.join(right)} only, else such as {third[-1]}"
-    add(5, "all", "third weight violin", "Output Layer", mean)
-    add(6, "all", "validation data", "validation loss", "the test set, in all five")
-    add(6, "C1 to C3", "variable testloss", "loss on the test set", "training loss")
-    sizes = {ALL[n].recipe.batch_size for n in ALL if final[n].letter == "C"}
-    said = entry("C", "conv2_c1", "batch size")
-    add(7, "C1 to C3", "batch size", said, ", ".join(map(str, sizes)))
-    for table, name, column, exact in (
-        ("A", "conv2_a2", "training accuracy", final["conv2_a2"].train_accuracy),
-        ("A", "conv3_a3", "test accuracy", final["conv3_a3"].test_accuracy),
-        ("C", "conv2_c1", "test accuracy", final["conv2_c1"].test_accuracy),
-    ):
-        said = entry(table, name, column)
-        found = f"{exact}, which to 3 digits is {exact:.3f}"
-        add(8, _short(name), f"{column}, {table}'s table", said, found)
-    b = {name: final[name].test_accuracy for name in final if final[name].letter == "B"}
-    top = max(b, key=b.__getitem__)
-    penalty = regularization(ALL[top])
-    add(
-        9,
-        "B",
-        "regularised models",
-        "end less accurate",
-        f"B24 {b['conv2_b24']} beats B22 {b['conv2_b22']}; best is {_short(top)} "
-        f"{b[top]} with {penalty}",
-    )
-    hidden = sum(layer.kind == "Dense" for layer in ALL["mlp_e3"].layers)
-    found = f"{hidden} hidden dense layers, as its summary says"
-    add(10, "E3", "code against summary", "fewer layers in its code", found)
+    a3, d1 = ALL["conv3_a3"], reported.history("conv3_d1")[-1]
+    third = {name: fifth_weight(e) for name, e in ALL.items()}
+    right = ", ".join(_short(n) for n, weight in third.items() if "output" in weight)
+    accuracies = {name: final[name].test_accuracy for name in of_b}
+    top = max(accuracies, key=accuracies.__getitem__)
+    penalty = architectures.regularization(ALL[top])
+
+    def said(name: str, column: str) -> str:
+        return reported.entries()[final[name].letter, name, column]
+
+    def best(name: str) -> float:
+        return max(epoch["accuracy"] or 0 for epoch in reported.history(name))
+
+    rows = [
+        (1, "B34", "convolutions, B's table", said("conv5_b34", "#ConvNets"),
+         len(architectures.settings(ALL["conv5_b34"], "Conv2D"))),
+        *((2, _short(name), column, said(name, column), has)
+          for name in ("conv5_b51", "conv5_b52")
+          for column in ("Dropout", "BatchNormalization")
+          for has in [bool(architectures.settings(ALL[name], column))]),
+        (2, "B21, B22, B31, B32", "Dropout, by model",
+         ", ".join(said(name, "Dropout") for name in plain),
+         ", ".join(str(has_dropout[name]) for name in plain)),
+        (2, "all of B", "stride of the convolutions", said("conv2_b21", "Stride"),
+         ", ".join(sorted(strides))),
+        (3, "A3", "optimizer", said("conv3_a3", "optimizer"), a3.recipe.optimizer.kind),
+        (3, "A3", "dropout", said("conv3_a3", "dropout"),
+         "Yes" if has_dropout["conv3_a3"] else "No"),
+        (4, "D1", "test accuracy", said("conv3_d1", "test accuracy"),
+         d1["val_accuracy"]),
+        (4, "D1", "test loss", final["conv3_d1"].test_loss, d1["val_loss"]),
+        *((4, _short(name), "training accuracy, best epoch",
+           said(name, "training accuracy"), best(name))
+          for name in ("conv3_d1", "conv7_d3")),
+        (5, "all", "third weight violin", "Output Layer", "the output kernel for "
+         f"{right} only, else such as {third['conv7_d3']}"),
+        (6, "all", "validation data", "validation loss", "the test set, in all five"),
+        (6, "C1 to C3", "variable testloss", "loss on the test set", "training loss"),
+        (7, "C1 to C3", "batch size", said("conv2_c1", "batch size"),
+         ", ".join({str(e.recipe.batch_size) for e in of_c})),
+        *((8, _short(name), f"{column}, {final[name].letter}'s table",
+           said(name, column), f"{exact}, which to 3 digits is {exact:.3f}")
+          for name, column, exact in (
+              ("conv2_a2", "training accuracy", final["conv2_a2"].train_accuracy),
+              ("conv3_a3", "test accuracy", final["conv3_a3"].test_accuracy),
+              ("conv2_c1", "test accuracy", final["conv2_c1"].test_accuracy))),
+        (9, "B", "regularised models", "end less accurate",
+         f"B24 {accuracies['conv2_b24']} beats B22 {accuracies['conv2_b22']}; best is "
+         f"{_short(top)} {accuracies[top]} with {penalty}"),
+        (10, "E3", "code against summary", "fewer layers in its code",
+         f"{len(architectures.settings(ALL['mlp_e3'], 'Dense'))} hidden dense "
+         "layers, as its summary says"),
+    ]  # fmt: skip
+    names = ["no.", "model", "subject", "2019 says", "its code or log says"]
     return Table(
-        pd.DataFrame(rows),
+        pd.DataFrame(rows, columns=names).astype({name: str for name in names[3:]}),
         "The last column is computed from the experiments and the reported figures, "
         "but for no. 6, which is what the notebooks' own code does. Of E3 the summary "
         "decides.",
         prose=True,
     )
-
-
-def _short(name: str) -> str:
-    return name.rpartition("_")[2].upper()

@@ -66,46 +66,52 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
     for statement, parts in judged.statements.items():
         verdict = judging.judge_statement(parts)
         rule, level = parts[0].rule, 100 * parts[0].level
-        quantity = html.escape(claims.with_unit(rule))
+        ends = {"above": rule.low, "below": rule.high}
+        bounds = " and ".join(
+            f"{word} {_number(end, rule)}"
+            for word, end in ends.items()
+            if np.isfinite(end)
+        )
+        text = (
+            f"Measured: {html.escape(claims.with_unit(rule))}. The statement "
+            f"holds if the {level:.4g} % interval of the mean over {rule.seeds} seeds "
+            f"lies {bounds}, and fails if it lies wholly outside."
+        )
+        if rule.equivalent:
+            text += (
+                f" An interval within ±{_number(rule.equivalent, rule)} counts as no "
+                "difference, and contradicts."
+            )
         shown += [
             f"<p>Hypothesis: {html.escape(statement)}. {_badge(verdict)}</p>",
-            Table(
-                pd.DataFrame([_row(part) for part in parts]),
-                f"Measured: {quantity}. The statement holds if the "
-                f"{level:.4g} % interval of the mean over {rule.seeds} seeds lies "
-                f"{_bounds(rule)}, and fails if it lies wholly outside."
-                f"{_equivalent(rule)}",
-            )._repr_html_(),
+            Table(pd.DataFrame(map(_row, parts)), text)._repr_html_(),
         ]
     if missing:
         shown.append(f"<p>There is no full run of {', '.join(missing)}.</p>")
-    return HTML("".join([*shown, _records(judged.parts, runs)]))
+    found = judging.comparable(runs)
+    names = {
+        name for part in judged.parts for name in part.rule.models if name in found
+    }
+    links = "; ".join(
+        f"{name}, seeds {record_links(list(found[name].values()))}"
+        for name in sorted(names)
+    )
+    return HTML("".join(shown) + (f"<p>Records: {links}.</p>" if links else ""))
 
 
 def _row(part: Part) -> dict[str, str]:
-    values = list(part.values.values())
-    said, interval = part.rule.reported, part.interval
+    values = part.planned or list(part.values.values())
+    said, rule = part.rule.reported, part.rule
     return {
         "of": part.about,
-        "2019": "" if said is None else _number(said, part.rule),
-        "seeds": f"{len(part.planned)} of {part.rule.seeds}",
-        "mean": _number(float(np.mean(part.planned or values)), part.rule)
-        if values
-        else "",
-        "interval of the mean": ""
-        if interval is None
-        else " to ".join(_number(end, part.rule) for end in interval),
+        "2019": "" if said is None else _number(said, rule),
+        "seeds": f"{len(part.planned)} of {rule.seeds}",
+        "mean": _number(float(np.mean(values)), rule) if values else "",
+        "interval of the mean": " to ".join(
+            _number(x, rule) for x in part.interval or ()
+        ),
         "verdict": _badge(part.verdict),
     }
-
-
-def _equivalent(rule: Rule) -> str:
-    if not rule.equivalent:
-        return ""
-    return (
-        f" An interval within ±{_number(rule.equivalent, rule)} counts as no "
-        "difference, and contradicts."
-    )
 
 
 def _number(value: float, rule: Rule) -> str:
@@ -114,30 +120,6 @@ def _number(value: float, rule: Rule) -> str:
         return f"{100 * value:.2f}"
     text = f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _bounds(rule: Rule) -> str:
-    low, high = np.isfinite(rule.low), np.isfinite(rule.high)
-    if low and high:
-        return f"between {_number(rule.low, rule)} and {_number(rule.high, rule)}"
-    return (
-        f"above {_number(rule.low, rule)}"
-        if low
-        else f"below {_number(rule.high, rule)}"
-    )
-
-
-def _records(parts: Sequence[Part], runs: Sequence[Run]) -> str:
-    """Links to the records of all runs that a conclusion's parts were computed from."""
-    found = judging.comparable(runs)
-    names = {name for part in parts for name in part.rule.models if name in found}
-    if not names:
-        return ""
-    links = "; ".join(
-        f"{name}, seeds {record_links(list(found[name].values()))}"
-        for name in sorted(names)
-    )
-    return f"<p>Records: {links}.</p>"
 
 
 def inputs_of_b(runs: Sequence[Run]) -> Table:

@@ -11,17 +11,20 @@
   const source = `(${mnistlabWorker})(self, (${mnistlabNetwork})());`;
   const worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
   const find = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
-  const [board, majority, hint, inside] = ["board", "majority", "hint", "inside"].map(find);
+  const [board, majority, hint, trouble, inside] = ["board", "majority", "hint", "trouble", "inside"].map(find);
   const pen = board.getContext("2d");
+  pen.imageSmoothingEnabled = false;
   /** @type {number[][][]} */
   let strokes = [];
+  /** @type {HTMLCanvasElement | null} */
+  let loaded = null; // a test image, in place of strokes
   /** @type {Uint8Array | null} */
   let picture = null;
   let id = 0;
   let opened = "";
   /** @type {Map<string, Float32Array>} */
   let answers = new Map();
-  let asked = 0; // models whose script was asked for
+  let loading = false;
 
   /** Grey values 0 to 1 on a canvas. @param {HTMLCanvasElement} canvas @param {ArrayLike<number>} values
    * @param {(v: number) => number[]} [colour] */
@@ -43,22 +46,35 @@
 
   // Networks -------------------------------------------------------------------------
   const waiting = [...models].sort((a, b) => a.size - b.size);
+  /** A network that cannot answer does not count, and its row says why. @param {string} name @param {string} why */
+  function drop(name, why) {
+    const at = models.findIndex((model) => model.name === name);
+    if (at < 0) return;
+    models.splice(at, 1);
+    answers.delete(name);
+    const row = /** @type {Element} */ (document.querySelector(`tr[data-model="${name}"]`));
+    fill(row, null);
+    /** @type {Element} */ (row.querySelector(".sure")).textContent = why;
+    trouble.textContent = `${name} does not answer (${why}): reload the page, or make the site anew with run_all.py.`;
+    if (answers.size) count();
+  }
+
   /** Load the next network: the small ones at once, the large ones when one has drawn. */
   function loadNext() {
-    if (waiting.length && (waiting[0].small || picture)) {
+    loading = waiting.length > 0 && (waiting[0].small || picture !== null);
+    if (loading) {
+      const [{ name }] = waiting;
       const script = document.createElement("script");
-      script.src = `weights/${waiting[0].name}.js`;
-      script.onerror = () => { // it does not count, so that the others can be counted
-        const name = waiting[0].name;
-        waiting.shift();
-        models.splice(models.findIndex((model) => model.name === name), 1);
-        const said = document.querySelector(`tr[data-model="${name}"] .sure`);
-        if (said) said.textContent = `weights/${name}.js cannot be read`;
+      script.src = `weights/${name}.js`;
+      script.onload = script.onerror = () => {
+        if (waiting[0]?.name === name) {
+          waiting.shift();
+          drop(name, `weights/${name}.js cannot be read`);
+        }
         loadNext();
       };
-      asked += 1;
       document.head.append(script);
-    } else asked = 0;
+    }
     const left = waiting.reduce((sum, { size }) => sum + size, 0);
     find("loading").textContent = !waiting.length ? "All networks that have weights are loaded."
       : `${models.length - waiting.length} of ${models.length} networks are loaded; the others (${(left * 1.34 / 1e6).toFixed(1)} MB) follow when something is drawn.`;
@@ -66,20 +82,17 @@
   /** A script in weights/ calls it. @param {Model} model */
   function mnistlabLoaded(model) {
     waiting.shift();
-    worker.postMessage({ model, id, picture: opened ? null : picture });
-    setTimeout(loadNext);
+    majority.ariaBusy = String(picture !== null);
+    worker.postMessage({ model, id, picture });
   }
   Object.assign(window, { mnistlabLoaded });
 
   // Pictures -------------------------------------------------------------------------
-  function ask() {
-    if (picture) worker.postMessage({ id, picture });
-    if (picture && !asked) loadNext();
-  }
-
-  let timer = 0;
-  /** Show a picture and ask the networks; several within a tenth of a second are one. */
+  let timer = 0; // of strokes that are not a picture yet
+  /** Show a picture and ask the networks. */
   function show(/** @type {Uint8Array | null} */ next) {
+    clearTimeout(timer);
+    timer = 0;
     picture = next && next.some(Boolean) ? next : null;
     id += 1;
     answers = new Map();
@@ -87,6 +100,7 @@
     paint(find("binary"), Array.from(picture || new Uint8Array(784), (v) => (v ? 1 : 0)));
     inside.hidden = true;
     opened = "";
+    majority.ariaBusy = String(picture !== null);
     if (!picture) {
       document.querySelectorAll("#answers tr[data-model]").forEach((row) => fill(row, null));
       worker.postMessage({ id });
@@ -97,12 +111,13 @@
     const lit = picture.reduce((sum, v) => sum + (v > 127 ? 1 : 0), 0);
     // Of MNIST's test images 98 % have 38 to 202 pixels that are more than half lit.
     hint.textContent = lit < 38 || lit > 202 ? `Unlike MNIST: ${lit} bright pixels; 98 % of its digits have 38 to 202.` : "";
-    clearTimeout(timer);
-    timer = setTimeout(ask, 60);
+    worker.postMessage({ id, picture });
+    if (!loading) loadNext();
   }
 
   function redraw() {
     pen.clearRect(0, 0, 280, 280);
+    if (loaded) pen.drawImage(loaded, 0, 0, 280, 280);
     pen.lineWidth = 22;
     pen.lineCap = pen.lineJoin = "round";
     pen.strokeStyle = "#fff";
@@ -115,8 +130,11 @@
   }
 
   function drawn() {
+    loaded = null;
     redraw();
-    show(network.picture(strokes));
+    if (!strokes.length) show(null);
+    else if (!timer) timer = setTimeout(() => show(network.picture(strokes)), 60);
+    majority.ariaBusy = String(timer > 0);
   }
 
   function clear() {
@@ -187,6 +205,7 @@
     const order = [...votes.keys()].filter((d) => votes[d]).sort((a, b) => votes[b] - votes[a]);
     const others = order.slice(1).map((d) => `${votes[d]} ${votes[d] > 1 ? "say" : "says"} ${d}`);
     const tie = order.length > 1 && votes[order[0]] === votes[order[1]];
+    majority.ariaBusy = String(timer > 0);
     majority.textContent = `${tie ? "No majority: " : ""}${votes[order[0]]} of ${answers.size} networks say ${order[0]}${others.length ? `; ${others.join(", ")}` : ""}.`;
     document.querySelectorAll("#answers tr[data-model]").forEach((row) => {
       const digit = row.querySelector(".digit")?.textContent;
@@ -196,44 +215,47 @@
 
   /** @param {{data: any}} event */
   worker.onmessage = ({ data }) => {
+    if (data.failed) drop(data.name, data.failed);
     if (data.id !== id) return;
-    if (data.layers) showInside(data);
-    else if (data.drops) showOcclusion(data);
-    else {
+    if (data.layers || data.drops) {
+      if (data.name !== opened) return; // another was opened since
+      if (data.layers) showInside(data);
+      else showOcclusion(data);
+    } else {
       answers.set(data.name, data.probabilities);
       fill(/** @type {Element} */ (document.querySelector(`tr[data-model="${data.name}"]`)), data.probabilities);
       if (answers.size >= models.length - waiting.length) count();
     }
   };
 
+  worker.onerror = ({ message }) => {
+    trouble.textContent = `The networks cannot answer (${message || "this browser starts no worker from a file"}): reload the page, or try another browser.`;
+  };
+
   // One network ----------------------------------------------------------------------
-  /** @param {{name: string, layers: any[], probabilities: Float32Array}} data */
-  function showInside({ name, layers, probabilities }) {
+  /** @param {{layers: any[], probabilities: Float32Array}} data */
+  function showInside({ layers, probabilities }) {
     const said = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, 3)
       .map((d) => `${d} with ${(100 * probabilities[d]).toFixed(1)} %`);
-    find("inside-said").textContent = `Its three likeliest answers: ${said.join(", ")}. ${layers.length ? "Of each layer its strongest maps (most activation in all), each on its own scale; black is the least." : "It has no maps: every unit sees the whole picture."}`;
-    find("inside-maps").replaceChildren(...layers.flatMap((layer) => {
-      const title = document.createElement("h3");
-      title.textContent = `${layer.name}: ${Math.min(8, layer.channels)} of ${layer.channels} maps, ${layer.height} × ${layer.width}`;
-      const row = document.createElement("div");
-      row.className = "maps";
-      row.append(...layer.maps.map((/** @type {any} */ { channel, values }) => {
-        const [low, high] = [Math.min(...values), Math.max(...values)];
+    find("inside-said").textContent = `Its three likeliest answers: ${said.join(", ")}.`;
+    find("maps-said").textContent = layers.length ? "Of each layer the strongest (most activation in all), each on its own scale; black is zero, or the least." : "It has none: every unit sees the whole picture.";
+    find("inside-maps").replaceChildren(...layers.map((layer) => {
+      const part = document.createElement("div");
+      part.innerHTML = `<h3>${layer.name}: ${Math.min(8, layer.channels)} of ${layer.channels} maps, ${layer.height} × ${layer.width}</h3><div class="maps"></div>`;
+      part.lastElementChild?.append(...layer.maps.map((/** @type {any} */ { channel, values }) => {
+        const [low, high] = [Math.min(0, ...values), Math.max(0, ...values)];
         const canvas = newCanvas(layer.width, layer.height, `${layer.name}, map ${channel}`);
         paint(canvas, Array.from(values, (/** @type {number} */ v) => (high > low ? (v - low) / (high - low) : 0)));
         return canvas;
       }));
-      return [title, row];
+      return part;
     }));
   }
 
-  /** @param {{digit: number, step: number, drops: Float32Array}} data */
+  /** @param {{digit: number, drops: Float32Array}} data */
   function showOcclusion({ digit, drops }) {
     const most = Math.max(...drops);
-    const title = document.createElement("h3");
-    title.textContent = "What it needs to see";
-    const said = document.createElement("p");
-    said.textContent = `A square of 5 × 5 pixels is covered at one place after the other. Orange: without this place it is less sure of ${digit}, by up to ${(100 * most).toFixed(1)} percentage points. Blue: more sure.`;
+    find("occlusion-said").textContent = `A square of 5 × 5 pixels is covered at one place after the other. Orange: without this place it is less sure of ${digit}, by up to ${(100 * most).toFixed(1)} percentage points. Blue: more sure.`;
     const canvas = newCanvas(28, 28, `Occlusion map: at most ${(100 * most).toFixed(1)} points less sure`);
     canvas.className = "occlusion";
     const scale = Math.max(0.01, ...drops.map(Math.abs));
@@ -242,20 +264,20 @@
       const [drop, grey] = [drops[i] / scale, 90 * pixels[i] / 255];
       return drop > 0 ? [grey + 165 * drop, grey + 90 * drop, grey] : [grey, grey - 90 * drop, grey - 165 * drop];
     });
-    find("inside-maps").prepend(title, said, canvas);
+    find("occlusion").replaceChildren(canvas);
   }
 
   document.querySelectorAll("#answers .open").forEach((button) => button.addEventListener("click", () => {
     if (!picture) { hint.textContent = "Draw something first, or load a test image."; return; }
-    opened = /** @type {HTMLElement} */ (button.closest("tr")).dataset.model || "";
-    if (!answers.has(opened)) { hint.textContent = `${opened} is still loading or answering.`; opened = ""; return; }
+    const name = /** @type {HTMLElement} */ (button.closest("tr")).dataset.model || "";
+    if (!answers.has(name)) { hint.textContent = `${name} has not answered yet.`; return; }
+    opened = name;
     inside.hidden = false;
     find("inside-title").textContent = `Inside ${opened}`;
-    find("inside-said").textContent = "Looking …";
-    find("inside-maps").replaceChildren();
+    for (const part of ["inside-said", "maps-said", "inside-maps", "occlusion"]) find(part).replaceChildren();
+    find("occlusion-said").textContent = "Covering one place after the other …";
     find("inside-title").focus();
     worker.postMessage({ id, picture, opened });
-    opened = "";
   }));
 
   // Test images ----------------------------------------------------------------------
@@ -270,9 +292,9 @@
     button.append(canvas);
     button.addEventListener("click", () => {
       strokes = [];
+      down = false;
+      loaded = canvas;
       redraw();
-      pen.imageSmoothingEnabled = false;
-      pen.drawImage(canvas, 0, 0, 280, 280);
       show(bytes);
     });
     return button;

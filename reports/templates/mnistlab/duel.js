@@ -1,8 +1,9 @@
 // @ts-check
-// Two runs side by side, chosen in the address: duel.html#conv2_b21/0,mlp_e1/0.
+// Two runs side by side, chosen in the address: duel.html#conv2_b21/0,mlp_e1/0. A run is
+// model and seed, or model and key; a model's name alone is its first run.
 "use strict";
 
-/** The exact McNemar test, as mnistlab/stats.py: two-sided binomial with one half.
+/** The exact McNemar test (1947): two-sided binomial with one half; a test holds it against SciPy.
  * @param {number} a @param {number} b */
 function mcnemar(a, b) {
   const n = a + b;
@@ -15,7 +16,7 @@ function mcnemar(a, b) {
   return Math.min(1, 2 * p);
 }
 
-/** Newcombe's interval of a difference of two shares, as mnistlab/stats.py.
+/** Newcombe's interval of a difference of two shares (1998, Statistics in Medicine 17, 873-890, method 10).
  * @param {number} rightA @param {number} rightB @param {number} n */
 function difference(rightA, rightB, n) {
   const z = 1.959963984540054;
@@ -30,10 +31,10 @@ function difference(rightA, rightB, n) {
 }
 
 function duel() {
-  /** @typedef {{id: string, curve: number[], predicted: string, sure: string}} Told */
+  /** @typedef {{id: string, exact: string, label: string, count: number, curve: number[], predicted: string, sure: string}} Told */
   const find = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
-  /** @type {{runs: Told[], hard: number[][], count: number, columns: number, sprite: string}} */
-  const { runs, hard, count, columns, sprite } = JSON.parse(find("data").textContent);
+  /** @type {{runs: Told[], hard: number[][], columns: number, sprite: string}} */
+  const { runs, hard, columns, sprite } = JSON.parse(find("data").textContent);
   if (!runs.length) return;
   const bytes = (/** @type {string} */ text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const style = document.createElement("style");
@@ -41,14 +42,14 @@ function duel() {
   document.head.append(style);
   const [a, b] = ["a", "b"].map(find);
   for (const select of [a, b]) {
-    select.append(...runs.map(({ id }) => new Option(id.replace("/", ", seed "), id)));
+    select.append(...runs.map(({ id, label }) => new Option(label, id)));
     select.addEventListener("change", () => { location.hash = `${a.value},${b.value}`; });
   }
 
   /** @param {Told} run */
-  const read = ({ id, curve, predicted, sure }) => {
+  const read = ({ label: id, curve, predicted, sure }) => {
     const said = bytes(predicted);
-    return { id: id.replace("/", ", seed "), curve, said, sure: bytes(sure), right: hard.map(([, label], i) => said[i] === label) };
+    return { id, curve, said, sure: bytes(sure), right: hard.map(([, label], i) => said[i] === label) };
   };
   /** @typedef {ReturnType<typeof read>} Read */
 
@@ -72,20 +73,26 @@ function duel() {
       const item = document.createElement("li");
       const picture = document.createElement("i");
       picture.style.backgroundPosition = `${-28 * (i % columns)}px ${-28 * Math.floor(i / columns)}px`;
-      const said = pair.map(({ said: digits, sure }, n) => `${"AB"[n]}: ${digits[i]}, ${Math.round(sure[i] / 2.55)} %`);
-      item.append(picture, `Image ${hard[i][0]}, a ${hard[i][1]}. ${said.join("; ")}`);
+      const said = document.createElement("span");
+      const answers = pair.map(({ said: digits, sure }, n) => `${"AB"[n]}: ${digits[i]}, ${Math.round(sure[i] / 2.55)} %`);
+      said.innerText = [`Image ${hard[i][0]}: ${hard[i][1]}`, ...answers].join("\n");
+      item.append(picture, said);
       return item;
     }));
   }
 
   function show() {
     const asked = decodeURIComponent(location.hash.slice(1)).split(",");
-    // A model's name alone is its first run.
-    const chosen = [0, 1].map((n) => runs.find(({ id }) => id === asked[n] || id.split("/")[0] === asked[n]) || runs[n ? runs.length - 1 : 0]);
+    const found = [0, 1].map((n) => runs.find(({ id, exact }) => [id, exact, id.split("/")[0]].includes(asked[n])));
+    const missing = asked.filter((name, n) => name && !found[n]);
+    find("missing").textContent = missing.length ? `There is no run ${missing.join(" and no run ")} here: choose others below.` : "";
+    const chosen = found.map((run, n) => run || runs[n ? runs.length - 1 : 0]);
+    // A short run has answered the first test images only.
+    const count = Math.min(...chosen.map((run) => run.count));
     [a.value, b.value] = chosen.map(({ id }) => id);
     const pair = chosen.map(read);
     const [one, two] = pair.map(({ right }) => right);
-    const which = (/** @type {(i: number) => boolean} */ test) => [...hard.keys()].filter(test);
+    const which = (/** @type {(i: number) => boolean} */ test) => [...hard.keys()].filter((i) => hard[i][0] < count && test(i));
     const onlyA = which((i) => one[i] && !two[i]);
     const onlyB = which((i) => two[i] && !one[i]);
     const neither = which((i) => !one[i] && !two[i]).length;
@@ -94,7 +101,7 @@ function duel() {
     const points = (/** @type {number} */ v) => `${v > 0 ? "+" : ""}${(100 * v).toFixed(2)}`;
     const [low, high] = difference(both + onlyA.length, both + onlyB.length, count);
     const shares = [onlyA, onlyB].map((only) => `${((100 * (both + only.length)) / count).toFixed(2)} %`);
-    find("said").textContent = `A, ${pair[0].id}: ${shares[0]}. B, ${pair[1].id}: ${shares[1]}. A minus B: ${points((onlyA.length - onlyB.length) / count)} percentage points (95 %: ${points(low)} to ${points(high)}).`;
+    find("said").textContent = `A, ${pair[0].id}: ${shares[0]}. B, ${pair[1].id}: ${shares[1]}. A minus B: ${points((onlyA.length - onlyB.length) / count)} percentage points (95 %: ${points(low)} to ${points(high)}), on ${count.toLocaleString("en")} test images.`;
     find("table").innerHTML = `<thead><tr><td></td><th scope="col">B right</th><th scope="col">B wrong</th></tr></thead><tbody><tr><th scope="row">A right</th><td>${both}</td><td>${onlyA.length}</td></tr><tr><th scope="row">A wrong</th><td>${onlyB.length}</td><td>${neither}</td></tr></tbody>`;
     find("test").textContent = `McNemar's exact test: p = ${p < 0.0001 ? p.toExponential(1) : p.toFixed(4)}, from ${onlyA.length} against ${onlyB.length} images.`;
     curves(pair);
@@ -105,5 +112,4 @@ function duel() {
   show();
 }
 
-if (typeof module !== "undefined") module.exports = { mcnemar, difference };
-else duel();
+duel();

@@ -228,18 +228,22 @@ function mnistlabWorker(scope, network) {
   const models = [];
   let newest = 0;
   let busy = false;
-  /** @type {(() => void)[]} */
+  /** @type {{name: string, run: () => void}[]} */
   let jobs = [];
+  /** One that fails is told, and does not stop the others. @param {{name: string, run: () => void}} job */
+  const attempt = ({ name, run }) => {
+    try { run(); } catch (error) { scope.postMessage({ name, failed: String(error) }); }
+  };
   const work = () => {
     const job = jobs.shift();
     busy = Boolean(job);
     if (!job) return;
-    setTimeout(work); // first, so that one failed answer does not stop the others
-    job();
+    setTimeout(work);
+    attempt(job);
   };
   /** @param {Loaded} model @param {Uint8Array} picture @param {number} id */
-  const say = (model, picture, id) => scope.postMessage(
-    { id, name: model.name, probabilities: network.answer(model, picture) });
+  const say = (model, picture, id) => ({ name: model.name, run: () => scope.postMessage(
+    { id, name: model.name, probabilities: network.answer(model, picture) }) });
   /** Cover a square of 5 × 5 pixels at a time. @param {Loaded} model @param {Uint8Array} picture @param {number} id */
   const occlude = (model, picture, id) => {
     const began = performance.now();
@@ -257,26 +261,25 @@ function mnistlabWorker(scope, network) {
       const drop = same ? 0 : whole[digit] - network.answer(model, covered)[digit];
       for (let i = y; i < Math.min(y + step, 28); i += 1) drops.fill(drop, i * 28 + x, i * 28 + Math.min(x + step, 28));
     };
-    jobs.push(...places.map((place) => () => cover(place)), () => scope.postMessage({ id, name: model.name, digit, step, drops }));
+    const tell = () => scope.postMessage({ id, name: model.name, digit, drops });
+    jobs.push(...[...places.map((place) => () => cover(place)), tell].map((run) => ({ name: model.name, run })));
   };
   /** @param {{data: any}} event */
   scope.onmessage = ({ data: { id, picture, model, opened } }) => {
     if (model) {
-      const loaded = network.load(model);
-      models.push(loaded);
-      if (picture) jobs.push(() => say(loaded, picture, id));
+      attempt({ name: model.name, run: () => {
+        models.push(network.load(model));
+        if (picture) jobs.push(say(models[models.length - 1], picture, id));
+      } });
     } else {
       if (id !== newest) jobs = [];
       newest = id;
       const one = models.find(({ name }) => name === opened);
       if (one) {
-        jobs.push(
-          () => scope.postMessage({ id, name: one.name, layers: network.strongest(one, picture, 8), probabilities: network.answer(one, picture) }),
-          () => occlude(one, picture, id));
-      } else if (picture) jobs.push(...models.map((each) => () => say(each, picture, id)));
+        const look = () => scope.postMessage({ id, name: opened, layers: network.strongest(one, picture, 8), probabilities: network.answer(one, picture) });
+        jobs.push(...[look, () => occlude(one, picture, id)].map((run) => ({ name: opened, run })));
+      } else if (picture) jobs.push(...models.map((each) => say(each, picture, id)));
     }
     if (!busy) { busy = true; setTimeout(work); }
   };
 }
-
-if (typeof module !== "undefined") module.exports = mnistlabNetwork();

@@ -1,25 +1,29 @@
+// @ts-check
 // What a page does: light and dark, code shown or folded, tables sorted. Choices are
 // kept for the next page. Without this script every page can still be read.
 "use strict";
 
 const root = document.documentElement;
 
+/** @param {string} name */
 function recall(name) {
   try { return localStorage.getItem(name); } catch { return null; }
 }
 
+/** @param {string} name @param {string} value */
 function remember(name, value) {
   try { localStorage.setItem(name, value); } catch { /* a browser may refuse */ }
 }
 
 // At once, so that a dark page does not flash white.
-if (recall("theme")) root.dataset.theme = recall("theme");
+root.dataset.theme = recall("theme") || "";
 
 function isDark() {
   const chosen = root.dataset.theme;
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
+/** @param {HTMLElement} button */
 function switchTheme(button) {
   const show = () => { button.textContent = isDark() ? "Light" : "Dark"; };
   button.addEventListener("click", () => {
@@ -30,9 +34,11 @@ function switchTheme(button) {
   show();
 }
 
+/** @param {HTMLElement} button */
 function switchCode(button) {
+  /** @type {NodeListOf<HTMLDetailsElement>} */
   const cells = document.querySelectorAll("details.code");
-  const show = (open) => {
+  const show = (/** @type {boolean} */ open) => {
     cells.forEach((cell) => { cell.open = open; });
     button.setAttribute("aria-pressed", String(open));
     const verb = document.createElement("span");  // not shown on a phone
@@ -59,6 +65,7 @@ function foldTogether() {
   });
 }
 
+/** @param {string} a @param {string} b */
 function compare(a, b) {
   const [one, two] = [a, b].map((text) => {
     // A number, or one with its interval, such as "98.5 to 99.1" or "-0.29 (-0.6 to 0)";
@@ -70,10 +77,11 @@ function compare(a, b) {
   return a.localeCompare(b);
 }
 
+/** @param {HTMLTableElement} table @param {number} column @param {Element} header */
 function sortBy(table, column, header) {
   const descending = header.getAttribute("aria-sort") === "ascending";
   const body = table.tBodies[0];
-  const text = (row) => row.cells[column].textContent.trim();
+  const text = (/** @type {HTMLTableRowElement} */ row) => (row.cells[column].textContent || "").trim();
   const rows = [...body.rows].sort((a, b) => {
     // Cells that are empty come last, whichever way.
     if (!text(a) || !text(b)) return (text(a) ? 0 : 1) - (text(b) ? 0 : 1);
@@ -84,10 +92,11 @@ function sortBy(table, column, header) {
   body.append(...rows);
 }
 
+/** @param {HTMLTableElement} table */
 function sortable(table) {
   if (!table.tHead || !table.tBodies.length || table.tBodies[0].rows.length < 2) return;
   [...table.tHead.rows[0].cells].forEach((header, column) => {
-    const name = header.textContent.trim();
+    const name = (header.textContent || "").trim();
     if (!name) return;
     const button = document.createElement("button");
     button.type = "button";
@@ -99,6 +108,7 @@ function sortable(table) {
 }
 
 // A shadow, and a word, where a table or a figure goes on.
+/** @param {HTMLElement} box */
 function showsMore(box) {
   const hint = document.createElement("div");
   hint.className = "hint";
@@ -114,9 +124,11 @@ function showsMore(box) {
   new ResizeObserver(update).observe(box);
 }
 
+/** @param {Event} event */
 function closeMenus(event) {
   document.querySelectorAll("header details[open]").forEach((menu) => {
-    if (event.key === "Escape" || (event.type === "click" && !menu.contains(event.target))) menu.open = false;
+    const away = event.type === "click" && !menu.contains(/** @type {Node} */ (event.target));
+    if (away || /** @type {KeyboardEvent} */ (event).key === "Escape") menu.removeAttribute("open");
   });
 }
 
@@ -128,7 +140,6 @@ document.addEventListener("DOMContentLoaded", () => {
   const code = document.getElementById("code-switch");
   if (theme) switchTheme(theme);
   if (code) switchCode(code);
-  document.querySelectorAll("main table").forEach(sortable);
-  document.querySelectorAll(".scroll").forEach(showsMore);
-
+  document.querySelectorAll(".scroll table").forEach((table) => sortable(/** @type {HTMLTableElement} */ (table)));
+  /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".scroll")).forEach(showsMore);
 });

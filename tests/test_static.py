@@ -1,0 +1,186 @@
+"""What JupyterLab shows and a static page cannot: shown another way, or named."""
+
+import re
+import warnings
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from reports import pages, site
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+MODELS = {
+    "box": {
+        "model_name": "VBoxModel",
+        "state": {"children": ["IPY_MODEL_slider", "IPY_MODEL_inside", "IPY_MODEL_b"]},
+    },
+    "slider": {
+        "model_name": "IntSliderModel",
+        "state": {"value": 2, "description": "x"},
+    },
+    "inside": {
+        "model_name": "OutputModel",
+        "state": {
+            "outputs": [
+                {"output_type": "stream", "name": "stdout", "text": "x is 2\n"},
+                {
+                    "output_type": "display_data",
+                    "data": {"image/png": "UE5H"},
+                    "metadata": {},
+                },
+            ]
+        },
+    },
+    "b": {
+        "model_name": "DropdownModel",
+        "state": {"index": 1, "_options_labels": ["one", "two"]},
+    },
+    "label": {"model_name": "HTMLModel", "state": {"value": "<b>100%</b>"}},
+    "picture": {
+        "model_name": "ImageModel",
+        "state": {"format": "jpeg"},
+        "buffers": [{"data": "SlBH", "path": ["value"], "encoding": "base64"}],
+    },
+    "globe": {"model_name": "GlobeModel", "state": {}},
+}
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """Renders cells; returns the page below its header, and what was warned of."""
+    folder = tmp_path / "notebooks"
+    (folder / "figs").mkdir(parents=True)
+    (folder / "figs" / "a b.png").write_bytes(b"PNG")
+    (tmp_path / "README.md").write_text("read me")
+    (tmp_path.parent / "secret.txt").write_text("elsewhere")
+    monkeypatch.setattr(pages, "NOTEBOOKS", folder)
+
+    def rendered(*cells, root=""):
+        notebook = new_notebook(cells=list(cells))
+        notebook.metadata["widgets"] = {STATE: {"state": MODELS}}
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            text = site.render(
+                nbformat.writes(notebook), "mine", ["mine", "mlp", "a&b c"], root,
+                site=tmp_path / "site",
+            )  # fmt: skip
+        return text.partition("<main")[2], [str(warning.message) for warning in told]
+
+    return rendered
+
+
+def cell(**data):
+    return new_code_cell("1", outputs=[new_output("display_data", data=data)])
+
+
+WIDGETS = {
+    "box": (
+        ["x is 2", "IntSlider(value=2, description='x')", "UE5H", "value='two'"],
+        0,
+    ),
+    "label": (["<b>100%</b>"], 0),
+    "picture": (["data:image/jpeg;base64,SlBH"], 0),
+    "globe": (["Globe()", "[a widget needs JupyterLab to be shown]"], 1),
+    "unknown": (["Globe()", "[a widget needs JupyterLab to be shown]"], 1),
+}
+
+
+@pytest.mark.parametrize("name", WIDGETS)
+def test_of_a_widget_the_last_state_is_shown(page, name):
+    expected, count = WIDGETS[name]
+    data = {VIEW: {"model_id": name}, "text/plain": "Globe()"}
+    text, told = page(new_markdown_cell("# A"), cell(**data))
+    for part in expected:
+        assert part in text.replace("&#x27;", "'")
+    assert told == ["mine, code cell 1: a widget needs JupyterLab to be shown"] * count
+    assert STATE not in text, "it is of no use without a script of another host"
+
+
+OUTPUTS = {
+    "plotly": (
+        {"application/vnd.plotly.v1+json": {"data": []}},
+        r"\[application/vnd.plotly.v1\+json needs JupyterLab to be shown\]", 1,
+    ),
+    "vega": (
+        {"application/vnd.vegalite.v5+json": {}, "text/plain": "Chart"},
+        r"<pre.*>Chart</pre>.*application/vnd.vegalite.v5\+json needs", 1,
+    ),
+    "gif": ({"image/gif": "R0lG", "text/plain": "<Image>"}, "image/gif;base64,R0lG", 0),
+    "json": ({"application/json": {"a": 1}, "text/plain": "<JSON>"}, '"a": 1', 0),
+    "latex": ({"text/latex": r"$\frac{a}{b}$", "text/plain": "a/b"}, "<mfrac>", 0),
+    "markdown": ({"text/markdown": "**b** $x^2$"}, "<strong>b</strong>.*<msup>", 0),
+    "script": (
+        {"text/html": '<script src="https://cdn.example/x.js"></script>'},
+        r"\[a script names another host", 1,
+    ),
+    "html": ({"text/html": "<p>all right</p>"}, "<p>all right</p>", 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_output_is_shown_or_named(page, name):
+    data, expected, count = OUTPUTS[name]
+    text, told = page(cell(**data))
+    assert re.search(expected, text, re.DOTALL), text
+    assert len(told) == count
+    assert all(warning.startswith("mine, code cell 1: ") for warning in told)
+
+
+FORMULAS = {
+    "inline": ("so $x^2$ is", "<msup>", 0),
+    "block": (r"$$\sum_{i=1}^n x_i$$", '<math display="block">', 0),
+    "parentheses": (r"\\(x_1\\)", "<msub>", 0),
+    "lines": (r"\begin{align}a&=b\\c&=d\end{align}", "<mtable", 0),
+    "heading": ("## On $x^2$", '<h2 id="On-x2">On <math display="inline">', 0),
+    "unknown": (r"$\unheard{x}$", r"<code>\\unheard{x}</code>.*is not known", 1),
+    "broken": (r"$\left( x$", r"<code>\\left\( x</code>", 1),
+    "money": (r"from 5\$ to 6\$", "from 5\\$ to 6\\$", 0),
+    "mermaid": ("```mermaid\na-->b\n```", r"a--&gt;b.*\[a mermaid diagram", 1),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_formula_is_mathml_or_named(page, name):
+    pytest.importorskip("latex2mathml")
+    source, expected, count = FORMULAS[name]
+    text, told = page(new_markdown_cell("# A"), new_markdown_cell(source))
+    assert re.search(expected, text, re.DOTALL), text
+    assert len(told) == count
+    assert all(warning.startswith("mine, Markdown cell 2: ") for warning in told)
+
+
+REFERENCES = {
+    "picture": ("![a](<figs/a b.png>)", 'src="files/notebooks/figs/a%20b.png"', 0),
+    "HTML": ("<img src='figs/a b.png'>", 'src="files/notebooks/figs/a%20b.png"', 0),
+    "file": ("[a](../README.md#b)", 'href="files/README.md#b"', 0),
+    "notebook": ("[a](mlp.ipynb#b)", 'href="mlp.html#b"', 0),
+    "odd name": ("[a](<a&b c.ipynb>)", 'href="a%26b%20c.html"', 0),
+    "page": ("[a](draw.html)", 'href="draw.html"', 0),
+    "record": ("[a](../build/runs/x/0123456789abcdef/run.json)", 'href="runs/x/', 0),
+    "elsewhere": ("[a](https://example.org/)", 'href="https://example.org/"', 0),
+    "heading": ("[a](#b)", 'href="#b"', 0),
+    "missing": ("![a](figs/b.png)", r"\[figs/b.png is no file of this project", 1),
+    "outside": ("[a](../../secret.txt)", "secret.txt is no file of this project", 1),
+    "machine": ("[a](file:///etc/passwd)", "file:///etc/passwd is no file", 1),
+    "host": ("![a](https://example.org/a.png)", "a.png is of another host", 1),
+    "attachment": ("![a](attachment:a.png)", "the attachment a.png is missing", 1),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_what_a_notebook_refers_to_is_on_the_site_or_named(page, name, tmp_path):
+    source, expected, count = REFERENCES[name]
+    text, told = page(new_markdown_cell("# A"), new_markdown_cell(source))
+    assert re.search(expected, text), text
+    assert len(told) == count
+    assert all(warning.startswith("mine, Markdown cell 2: ") for warning in told)
+    for path in re.findall('(?:src|href)="(files/[^"#]*)', text):
+        assert (tmp_path / "site" / path.replace("%20", " ")).is_file()
+
+
+def test_a_failed_page_is_one_folder_further_down(page):
+    text, _ = page(new_markdown_cell("[a](mlp.ipynb) ![b](<figs/a b.png>)"), root="../")
+    assert 'href="../mlp.html"' in text
+    assert 'src="../files/notebooks/figs/a%20b.png"' in text
