@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from mnistlab import models
-from mnistlab.study import load_runs, study
+from mnistlab.study import study
 from reports import notebooks, pages
 
 NOTEBOOKS = {
@@ -121,10 +121,11 @@ def test_the_parameters_of_a_family_notebook_are_those_of_study(family):
 
 
 @pytest.mark.parametrize("name", ["compare", "claims"])
-def test_gathering_notebooks_have_the_parameters_of_load_runs(name):
+def test_gathering_notebooks_have_the_parameters_of_study_but_its_family(name):
     expected = {
         name: parameter.default
-        for name, parameter in inspect.signature(load_runs).parameters.items()
+        for name, parameter in inspect.signature(study).parameters.items()
+        if name != "family"
     }
     assert pages.default_parameters(ROOT / "notebooks" / f"{name}.ipynb") == expected
 

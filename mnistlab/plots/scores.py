@@ -141,7 +141,17 @@ def accuracy_against(
 
     A point is a model, at the mean of its seeds; the line joins the models that no
     other beats in both. CPU seconds are only those of runs on like machines.
+
+    Raises:
+        ValueError: an unknown quantity.
     """
+    if quantity not in QUANTITIES:
+        raise ValueError(
+            f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}"
+        )
+    if quantity not in QUANTITIES:
+        known = ", ".join(QUANTITIES)
+        raise ValueError(f"quantity: expected one of {known}, got {quantity!r}")
     if not runs:
         return look.nothing(ax)
     label = QUANTITIES[quantity]

@@ -296,6 +296,7 @@
       loaded = canvas;
       redraw();
       show(bytes);
+      board.scrollIntoView({ block: "nearest" });
     });
     return button;
   }));
