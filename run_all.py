@@ -69,6 +69,8 @@ def build(
 ):  # fmt: skip
     """Do what the command says and return its exit code."""
     warnings.showwarning = _show_warning
+    # A user's own settings are no part of the figures of the index either.
+    os.environ["MATPLOTLIBRC"] = os.devnull
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     from mnistlab import data
@@ -196,7 +198,8 @@ def _final_table(planned, published, started):
     for done in published:
         said = done.headline or done.message
         table.add_row(
-            done.page.name, f"[{'green' if done.is_good else 'red'}]{done.status}",
+            escape(done.page.name),
+            f"[{'green' if done.is_good else 'red'}]{done.status}",
             f"{done.seconds:.1f}", escape(said),
         )  # fmt: skip
         if console.width < 60:  # too narrow for a table

@@ -194,14 +194,12 @@ def comparable(runs: Sequence[Run]) -> Runs:
             backends = by_backend.setdefault(run.name, {})
             backends.setdefault(run.record["backend"], {})[run.seed] = run
 
-    def preference(item: tuple[str, dict[int, Run]]) -> tuple[int, bool]:
-        backend, seeds = item
-        return len(seeds), backend == "tensorflow"
-
-    return {
-        name: dict(sorted(max(backends.items(), key=preference)[1].items()))
-        for name, backends in by_backend.items()
-    }
+    found = {}
+    for name, backends in by_backend.items():
+        first = sorted(backends, key=lambda backend: backend != "tensorflow")
+        most = max((backends[backend] for backend in first), key=len)
+        found[name] = dict(sorted(most.items()))
+    return found
 
 
 def accuracy(run: Run) -> float:

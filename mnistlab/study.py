@@ -274,6 +274,12 @@ def study(
             f"not in {out}: training failed or was interrupted, or this notebook has "
             f"no parameter `family` for run_all.py to train it: {names}"
         )
+    folder = os.environ.get("MNISTLAB_PAGE_FOLDER", "")
+    if in_build and missing and Path(folder).parent.resolve() != Path(out).resolve():
+        raise StudyError(
+            f"out: expected the build's folder, {Path(folder).parent}, got {out}; give "
+            "study(..., out=out) a parameter out of the notebook's"
+        )
     if missing:
         from dask.system import cpu_count
 

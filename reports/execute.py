@@ -8,6 +8,7 @@ and it has declared its result. A variable in the environment marks every proces
 a notebook starts; none outlives it.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -33,9 +34,15 @@ from mnistlab.store import write_atomically
 ROOT = Path(__file__).parents[1]
 GRACE = 15  # seconds that a notebook past its limit gets to save itself
 FAREWELL = 3  # seconds that one gets that the build is stopped for
+SET_CHILD_SUBREAPER = 36  # as <linux/prctl.h> numbers it
 MARK = "MNISTLAB_NOTEBOOK"  # in the environment of all that a notebook starts
 PATHS = ("source", "target")
-MOST_TEXT, MOST_OUTPUT = 500_000, 20_000_000  # characters of a cell, a notebook
+# Characters of a line of an error, of a cell's text, and of a notebook.
+MOST_LINE, MOST_TEXT, MOST_OUTPUT = 5_000, 500_000, 20_000_000
+MOST_SHOWN = 1_000  # outputs of a cell, such as figures
+TEXT = "text/plain"
+# What a user has set for programs at the terminal, and not for this page.
+OF_THE_USER = ("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONINSPECT", "COLUMNS", "LINES")
 SOCKET_PATH = 90  # bytes; the system's limit is 103 to 107
 
 
@@ -103,21 +110,27 @@ def cut(message: dict[str, Any], passed: Counter[tuple[str, str]]) -> dict[str, 
     kind, content = message["msg_type"], message["content"]
     cell = message["parent_header"].get("msg_id", "")
     if kind == "clear_output":
-        del passed[cell, "text"], passed[cell, "data"]
+        del passed[cell, "all"], passed[cell, "text"], passed[cell, "outputs"]
+    if kind == "error":
+        last = [line[:MOST_LINE] for line in content["traceback"][-100:]]
+        content |= {"evalue": content["evalue"][:MOST_LINE], "traceback": last}
     if kind not in ("stream", "display_data", "execute_result"):
         return message
-    text = content.get("text")
-    before = passed[cell, "text"]
-    passed[cell, "data" if text is None else "text"] += len(text or str(content))
-    if passed.total() > MOST_OUTPUT:
+    passed[cell, "all"] += len(str(content))
+    if sum(n for (_, what), n in passed.items() if what == "all") > MOST_OUTPUT:
         raise KeyboardInterrupt(f"printed more than {MOST_OUTPUT:,} characters")
-    if text is None or passed[cell, "text"] <= MOST_TEXT:
-        return message
-    if before > MOST_TEXT:
-        return {}
-    said = f"\n[cut: this cell printed more than {MOST_TEXT:,} characters]\n"
-    text = text[: MOST_TEXT - before] + said
-    return {**message, "content": {**content, "text": text}}
+    of, name = (content, "text") if "text" in content else (content["data"], TEXT)
+    text, left = of.get(name, ""), MOST_TEXT - passed[cell, "text"]
+    passed[cell, "text"] += len(text)
+    if len(text) > left:
+        said = f"\n[cut: this cell printed more than {MOST_TEXT:,} characters]\n"
+        of[name] = text[: max(left, 0)] + said
+    if of is content:
+        return message if left >= 0 else {}
+    passed[cell, "outputs"] += 1
+    if passed[cell, "outputs"] == MOST_SHOWN:
+        content["data"] = {TEXT: f"[cut: this cell shows more than {MOST_SHOWN:,}]"}
+    return message if passed[cell, "outputs"] <= MOST_SHOWN else {}
 
 
 def _run_job(job: Mapping[str, Any], kernel: Any) -> tuple[str, str, str]:
@@ -160,7 +173,7 @@ def _run_job(job: Mapping[str, Any], kernel: Any) -> tuple[str, str, str]:
             return "interrupted", f"The kernel was interrupted{where}.", where
         notebook = nbformat.read(job["target"], as_version=4)
         if any(cell.metadata.papermill.exception for cell in _code_cells(notebook)):
-            return "failed", f"{error.ename}: {error.evalue}", where
+            return "failed", f"{error.ename}: {error.evalue[:MOST_LINE]}", where
         # The cells that failed are tagged raises-exception.
         notebook = papermill.execute.remove_error_markers(notebook)
         write_atomically(Path(job["target"]), nbformat.writes(notebook).encode())
@@ -202,20 +215,24 @@ def _follow_parent() -> None:
     def watch():
         while os.getppid() == parent:
             time.sleep(1)
-        _end_marked(os.environ[MARK])
+        _end(os.getpid(), os.environ[MARK])
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _end_marked(mark: str) -> None:
-    """Kill all processes but this one whose environment has this mark."""
+def _end(pid: int, mark: str) -> None:
+    """Kill what a process has started, and all others whose environment has a mark."""
+    with suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                process.kill()
     left, deadline = True, time.monotonic() + GRACE  # one may not be killed, in a read
     while left and time.monotonic() < deadline:  # or may just have started another
         left = False
         for process in psutil.process_iter(["environ"]):
             marked = (process.info["environ"] or {}).get(MARK) == mark
-            if marked and process.pid != os.getpid():
+            if marked and process.pid not in (pid, os.getpid()):
                 with suppress(psutil.Error):
                     process.kill()
                     process.wait(0.1)
@@ -269,7 +286,7 @@ def execute(
         try:
             told = _wait(process, timeout, stop)
         finally:
-            _end_marked(folder)
+            _end(process.pid, folder)
             process.kill()  # does nothing to one that has ended
             process.wait()
         answer, errors = _text(folder, "answer"), _text(folder, "errors")
@@ -309,8 +326,8 @@ def _environment(folder: str) -> dict[str, str]:
     def first(path: Path, variable: str) -> str:
         return os.pathsep.join(filter(None, (str(path), os.environ.get(variable))))
 
-    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONSTARTUP"}
-    return inherited | {
+    kept = {k: v for k, v in os.environ.items() if k not in OF_THE_USER}
+    return kept | {
         "PYTHONPATH": first(ROOT, "PYTHONPATH"),
         "PATH": first(Path(sys.executable).parent, "PATH"),
         "MATPLOTLIBRC": os.devnull,
@@ -417,6 +434,8 @@ def _main() -> None:
     from jupyter_core.utils import run_sync
 
     _follow_parent()
+    if sys.platform == "linux":  # orphans become children of this process
+        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
     # A build in the background of a shell ignores interrupts, and children inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     job = json.loads(sys.argv[1])
@@ -427,6 +446,7 @@ def _main() -> None:
     if answer[0] == "published":  # else it is killed, whatever it does
         with suppress(Exception):
             run_sync(kernel.shutdown_kernel)()
+    _end(os.getpid(), os.environ[MARK])
     os._exit(0)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import html
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -155,6 +156,7 @@ def render(
     about |= {"banner": banner, "contents": CONTENTS}
     resources = {"metadata": {"name": page}, "mnistlab": about}
     text, _ = exporter.from_notebook_node(notebook, resources)
+    text = _distinct(text)
     text = text.replace(CONTENTS, _contents(text), 1)
     if site is not None:
         text = static.settle(text, page, pages, places, root, site)
@@ -172,6 +174,20 @@ def _say_what_is_empty(notebook: Any) -> None:
             elif about.get("empty"):
                 output.data = {"text/markdown": about["alt"]}
                 said.add(about["alt"])
+
+
+def _distinct(text: str) -> str:
+    """Number headings of the same words, so that links lead to each of them."""
+    seen: Counter[str] = Counter()
+
+    def numbered(match: re.Match[str]) -> str:
+        name = match[2]
+        seen[name] += 1
+        if seen[name] == 1:
+            return match[0]
+        return match[0].replace(f'{name}"', f'{name}-{seen[name]}"')
+
+    return HEADING.sub(numbered, text)
 
 
 def _contents(text: str) -> str:

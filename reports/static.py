@@ -24,12 +24,17 @@ from reports import pages
 
 MATHML = "http://www.w3.org/1998/Math/MathML"
 WIDGET = "application/vnd.jupyter.widget-{}+json"
+JAVASCRIPT = "application/javascript"
+SCRIPT = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL)
+SOMETHING = re.compile(r">\s*[^\s<]|^\s*[^\s<]|<(img|svg|table|video|audio|iframe)\b")
 # What nbconvert shows of an output, but for text, the least of all.
 SHOWN = {
-    "application/javascript", "text/html", "text/markdown", "image/svg+xml",
+    JAVASCRIPT, "text/html", "text/markdown", "image/svg+xml",
     "image/png", "image/jpeg",
 }  # fmt: skip
-CELL = re.compile(r'<div class="jp-Cell jp-(?:Code|Markdown|Raw)Cell')
+OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
+TERMINAL_LINK = re.compile("\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)")
+CELL = re.compile(r'<div class="jp-Cell jp-(?:Code|Markdown)Cell')
 # Scripts, and references with their whole tag but for what is embedded.
 REFERENCE = re.compile(
     r"<script\b(?P<script>.*?)</script>|<(?P<tag>a|img|link|iframe|source|video|audio"
@@ -107,11 +112,11 @@ def prepare(notebook: NotebookNode, page: str) -> list[str]:
     """Turn the outputs of a notebook to what static HTML can show.
 
     Returns:
-        How each cell is called, in their order.
+        How each cell of code or Markdown is called, in their order.
     """
     widgets = notebook.metadata.pop("widgets", {}).get(WIDGET.format("state"), {})
     models, counts, places = widgets.get("state", {}), dict[str, int](), list[str]()
-    for cell in notebook.cells:
+    for cell in (cell for cell in notebook.cells if cell.cell_type != "raw"):
         kind = {"markdown": "Markdown"}.get(cell.cell_type, cell.cell_type)
         injected = "injected-parameters" in cell.metadata.get("tags", ())
         counts[kind] = counts.get(kind, 0) + (not injected)
@@ -128,6 +133,8 @@ def _shown(
 ) -> list[NotebookNode]:
     """An output as one or several that can be shown."""
     if "data" not in output:
+        if "text" in output:  # as a terminal shows it: lines overwritten, no links
+            output.text = OVERWRITTEN.sub("", TERMINAL_LINK.sub("", output.text))
         return [output]
     data = output.data
     view = data.pop(WIDGET.format("view"), None)
@@ -143,14 +150,16 @@ def _shown(
             data["text/markdown"] = data["text/latex"]
         elif "application/json" in data:
             data["text/plain"] = json.dumps(data["application/json"], indent=1)
-        others = [
-            kind for kind in data if kind.startswith(("application/vnd", "text/vnd"))
-        ]
-        if view is not None or others:
-            what = others[0] if others else "a widget"
-            word = lost(page, place, f"{what} needs JupyterLab to be shown")
-            text = html.escape(data.get("text/plain", ""))
+    others = [k for k in data if k.startswith(("application/vnd", "text/vnd"))]
+    others += ["a widget"] * (view is not None)
+    if others and not SHOWN & data.keys() - {"text/html", JAVASCRIPT}:
+        # Libraries that draw with scripts leave an empty element for them.
+        left = SCRIPT.sub("", "".join(data.get("text/html", "")))
+        if not SOMETHING.search(left):
+            word = lost(page, place, f"{others[0]} needs JupyterLab to be shown")
+            text = html.escape("".join(data.get("text/plain", "")))
             data["text/html"] = f"<pre>{text}</pre>{word}" if text else word
+            data.pop(JAVASCRIPT, None)
     return [output]
 
 
@@ -205,7 +214,7 @@ def settle(
         number = sum(start < match.start() for start in starts)
         place = places[number - 1] if 0 < number <= len(places) else "above all cells"
         if match["to"] is None:
-            if re.search("(?:https?:)?//[a-z]", match["script"][:2000]):
+            if re.search("https?://|src=.//", match["script"][:2000]):
                 what = "a script names another host, and may show nothing without it"
                 return match[0] + lost(page, place, what)
             return match[0]

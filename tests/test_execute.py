@@ -17,7 +17,14 @@ from conftest import DECLARE, notebook_of
 
 from mnistlab.environment import package_digest
 from mnistlab.result import RESULT_MIME
-from reports.execute import MOST_OUTPUT, MOST_TEXT, cut, declared_result, execute
+from reports.execute import (
+    MOST_OUTPUT,
+    MOST_SHOWN,
+    MOST_TEXT,
+    cut,
+    declared_result,
+    execute,
+)
 
 # What the second of three cells does, and limits; then the status and the message.
 ENDINGS = {
@@ -234,6 +241,26 @@ def test_text_is_cut_at_the_limit_of_its_cell_and_says_so_once():
         cut(message("2", "x" * MOST_OUTPUT), passed)
 
 
+def test_figures_and_errors_have_limits_too():
+    def message(kind, **content):
+        return {"msg_type": kind, "parent_header": {"msg_id": "1"}, "content": content}
+
+    passed, many = Counter(), MOST_SHOWN + 5
+    shown = [
+        cut(message("display_data", data={"image/png": "x"}), passed)
+        for _ in range(many)
+    ]
+    assert "image/png" in shown[MOST_SHOWN - 2]["content"]["data"]
+    assert "more than 1,000" in shown[MOST_SHOWN - 1]["content"]["data"]["text/plain"]
+    assert shown[MOST_SHOWN:] == [{}] * 5
+    large = {"text/plain": "x" * 2 * MOST_TEXT, "text/html": "<p>"}
+    data = cut(message("execute_result", data=large), Counter())["content"]["data"]
+    assert len(data["text/plain"]) < MOST_TEXT + 100
+    assert data["text/html"] == "<p>"
+    error = {"ename": "E", "evalue": "x" * 10**6, "traceback": ["x" * 10**6] * 10**3}
+    assert len(str(cut(message("error", **error), passed))) < 10**6
+
+
 def test_a_notebook_without_a_result_is_no_success(tmp_path):
     path = tmp_path / "source.ipynb"
     nbformat.write(notebook_of("1 + 1"), path)
@@ -307,7 +334,7 @@ def test_a_child_of_a_killed_build_ends_itself(tmp_path):
 SURROUNDINGS = {
     "a session of its own": (
         "import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', "
-        "'import time; time.sleep(300)', {name!r}], start_new_session=True)",
+        "'import time; time.sleep(300)', {name!r}], start_new_session=True, env={})",
         None, "published", "",
     ),
     "too much output": (

