@@ -1,14 +1,41 @@
 """What a notebook imports, in one line; and how its figures and mistakes are shown."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from dask.system import cpu_count
 from IPython import get_ipython
-from IPython.display import display
+from IPython.display import Markdown, display
 
 from mnistlab import MnistlabError, claims, data, models, plots, reported, tables
+from mnistlab.models.experiment import Experiment
+from mnistlab.progress import Board, expected_seconds, forecast
 from mnistlab.result import best_of, declare
 from mnistlab.store import evidence
-from mnistlab.study import load_runs, study
+from mnistlab.study import ALL, load_runs, look_up, study
+
+
+def check(
+    family: str | Iterable[Experiment] | None = None,
+    *,
+    dataset: str = "mnist",
+    out: str | Path = "../build",
+    **chosen: Any,
+) -> Markdown:
+    """Say right below the parameters what they come to, before anything is trained.
+
+    The parameters are those of `study`, or without a family those of `load_runs`; it
+    raises their errors.
+    """
+    found = look_up(family or ALL, data.load(dataset), out, **chosen)
+    missing = [spec for spec, run in found.items() if run is None]
+    is_trained = "to train" if family else "not there"
+    text = f"Runs: {len(missing)} {is_trained}, {len(found) - len(missing)} reused."
+    if missing and family:
+        text += f" {forecast(Board(expected_seconds(missing), cpu_count()))}"
+    return Markdown(text)
 
 
 def _sentence(shell, kind, error, _traceback, tb_offset=None):

@@ -20,6 +20,8 @@ from mnistlab.runs import KNOWN, Run, RunSpec
 from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
+ALL = sum(models.FAMILIES.values(), ())
+
 
 class StudyError(MnistlabError, ValueError):
     """A parameter is wrong, or runs are missing: says which, and what to do."""
@@ -201,6 +203,17 @@ def _lock(file: BinaryIO, out: Path) -> None:
         )
 
 
+def look_up(
+    family: str | Iterable[Experiment],
+    dataset: data.Dataset,
+    out: str | Path,
+    **chosen: Any,
+) -> dict[RunSpec, Run | None]:
+    """The runs that are asked for, with those that are there; `chosen` as `specify`."""
+    specs = specify(family, dataset, **chosen)
+    return {spec: store.find_run(Path(out), spec) for spec in specs}
+
+
 def study(
     family: str | Iterable[Experiment],
     *,
@@ -236,16 +249,16 @@ def study(
         mnistlab.files.DataError: the data cannot be had.
     """
     digits = data.load(dataset)
-    specs = specify(
+    found = look_up(
         family,
         digits,
+        out,
         profile=profile,
         protocol=protocol,
         seeds=seeds,
         epochs=epochs,
         train_size=train_size,
     )
-    found = {spec: store.find_run(Path(out), spec) for spec in specs}
     missing = [spec for spec, run in found.items() if run is None]
     in_build = os.environ.get("MNISTLAB_TRAIN") == "own"
     planned = [spec for spec in missing if spec.task.experiment in KNOWN]
@@ -290,9 +303,7 @@ def load_runs(
 
     The parameters are those of `study`.
     """
-    collection = sum(models.FAMILIES.values(), ())
-    specs = specify(collection, data.load(dataset), **parameters)
-    found = {spec: store.find_run(Path(out), spec) for spec in specs}
+    found = look_up(ALL, data.load(dataset), out, **parameters)
     return Gathered(
         runs=[run for run in found.values() if run is not None],
         evidence=store.evidence(),

@@ -13,6 +13,7 @@ from mnistlab.runs import Run
 from mnistlab.store import evidence, runs_named
 from reports import site, touch
 from reports.pages import Published, read_published
+from reports.story import TAILS, tell
 
 
 def write_site(
@@ -37,6 +38,7 @@ def write_site(
         [(run.record["key"], run.has_weights) for run in evidence()],
         [(done.page.name, done.message) for done in published if not done.is_good],
         images.fingerprint,
+        TAILS.read_text() if TAILS.exists() else "",
     )
     mnist = data.load()
     runs = runs_named(sorted(current), out)
@@ -49,7 +51,6 @@ def write_site(
     full = gathered.full
     if not site.is_current(out / "site" / "index.html", key):
         from mnistlab.tables import leader_board
-        from reports.story import tell
 
         cards = [_card(name, about[name], by_name.get(name), out) for name in names]
         boards = {}
@@ -64,7 +65,8 @@ def write_site(
         for title, alike in _alike(own).items():
             boards[f"This build: {title}"] = leader_board(alike, images.y_test)
         site.write_environment(out / "site", gathered.everything, names)
-        site.write_index(out / "site", cards, boards, names, key, tell(evidence()))
+        story = tell(evidence(), mnist)
+        site.write_index(out / "site", cards, boards, names, key, story)
     # Last, because they are large: on a full disk the index still says how it ended.
     touch.write_draw(out / "site", full, mnist, names)
     touch.write_duel(out / "site", full, mnist, names)

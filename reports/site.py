@@ -145,6 +145,7 @@ def render(
         cells = [nbformat.v4.new_markdown_cell(text)]
         notebook = nbformat.v4.new_notebook(cells=cells)
     about = head(page, pages, title_of(notebook, page), root)
+    _say_what_is_empty(notebook)
     places = static.prepare(notebook, page)
     exporter = static.Exporter(
         template_name="mnistlab",
@@ -160,6 +161,19 @@ def render(
     if site is not None:
         text = static.settle(text, page, pages, places, root, site)
     return _finished(_with_duels(text, root), root)
+
+
+def _say_what_is_empty(notebook: Any) -> None:
+    """Turn figures that show nothing but a sentence into that, said once a page."""
+    said = set()
+    for cell in notebook.cells:
+        for output in list(cell.get("outputs", ())):
+            about = output.get("metadata", {}).get("image/png", {})
+            if about.get("empty") and about["alt"] in said:
+                cell.outputs.remove(output)
+            elif about.get("empty"):
+                output.data = {"text/markdown": about["alt"]}
+                said.add(about["alt"])
 
 
 def _distinct(text: str) -> str:

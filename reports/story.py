@@ -5,14 +5,36 @@ Every number and every verdict is computed from the committed runs.
 
 import base64
 import io
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mnistlab import claims, judging, reported
+from mnistlab.data import Dataset
 from mnistlab.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TAILS = Path(__file__).parents[1] / "studies" / "c2_tails.json"
+BEGINNING = 3  # epochs of a log that are compared
+SMALL = (4.6, 2.6)  # inches of a picture that leads to a page
+
+
+@dataclass(frozen=True)
+class Try:
+    """A page to be touched: its title, address, a sentence, and a picture in base64."""
+
+    title: str
+    href: str
+    sentence: str
+    picture: str
+    alt: str
 
 
 @dataclass(frozen=True)
@@ -27,17 +49,17 @@ class Story:
     alt: str
     verdicts: dict[str, list[tuple[str, str]]]
     finds: dict[str, str]
+    tries: list[Try]
 
 
-def tell(runs: Sequence[Run]) -> Story:
-    """The story that runs tell; only whole recipes on all of MNIST count."""
-    import matplotlib.pyplot as plt
+def tell(runs: Sequence[Run], mnist: Dataset | None = None) -> Story:
+    """The story that runs tell; only whole recipes on all of MNIST count.
 
+    The pictures of pages to be touched need its images.
+    """
     from mnistlab import plots
 
-    figure, buffer = plots.then_and_now(runs), io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    plt.close(figure)
+    figure = plots.then_and_now(runs)
     verdicts: dict[str, list[tuple[str, str]]] = {v: [] for v in claims.VERDICTS}
     judged = claims.judge_all(runs)
     for said in reported.conclusions():
@@ -46,10 +68,11 @@ def tell(runs: Sequence[Run]) -> Story:
     counts = ", ".join(f"{len(found)} {verdict}" for verdict, found in verdicts.items())
     return Story(
         sentences=_sentences(runs, counts),
-        figure=base64.b64encode(buffer.getvalue()).decode(),
+        figure=_png(figure),
         alt=plots.alt_text(figure),
         verdicts=verdicts,
         finds={"B": _b(runs), "D2": _d2(runs), "C2": _c2(runs)},
+        tries=tries(runs, mnist) if mnist else [],
     )
 
 
@@ -66,14 +89,14 @@ def _sentences(runs: Sequence[Run], verdicts: str) -> list[str]:
         if verdict == judging.NOT_REPRODUCED
     )
     accuracy = (
-        f"Test accuracy: of {len(names) - waits} models with enough seeds, 2019's "
+        f"Test accuracy: of {len(names) - waits} models with enough runs, 2019's "
         f"figure is reproduced for {ends[judging.REPRODUCED]}, not reproduced for "
         f"{ends[judging.NOT_REPRODUCED]}{f' ({off})' if off else ''}, and undecided "
-        f"for {ends[judging.UNDECIDED]}, whose seeds differ too much to tell."
+        f"for {ends[judging.UNDECIDED]}, whose runs differ too much to tell."
     )
     if waits:
         accuracy += (
-            f" {waits} models are not tested: they have too few runs, or none yet."
+            f" Not tested yet, with fewer runs than planned: {waits} of {len(names)}."
         )
     compared = sum(ways.values()) - ways[judging.NOT_TESTED]
     return [
@@ -81,7 +104,7 @@ def _sentences(runs: Sequence[Run], verdicts: str) -> list[str]:
         f"Training: of {compared} models whose losses can be compared epoch by epoch, "
         f"{ways[judging.SAME]} train as in 2019.",
         f"Conclusions: {verdicts}. A conclusion counts "
-        "only if it holds over several seeds, by rules that were fixed beforehand.",
+        "only if it holds over several runs, by rules that were fixed beforehand.",
     ]
 
 
@@ -97,6 +120,10 @@ def _percents(values: Sequence[float]) -> str:
 
 def _own(name: str, runs: Sequence[Run]) -> list[Run]:
     return list(judging.comparable(runs).get(name, {}).values())
+
+
+def _runs(own: Sequence[Run]) -> str:
+    return f"{len(own)} full run{'s' if len(own) > 1 else ''}"
 
 
 def _b(runs: Sequence[Run]) -> str:
@@ -117,42 +144,137 @@ def _b(runs: Sequence[Run]) -> str:
     )
 
 
+def _beginnings(name: str, own: Sequence[Run]) -> np.ndarray:
+    """2019's training losses over ours, of the first epochs that 2019 printed.
+
+    An array (runs, up to three epochs); empty without runs.
+    """
+    losses = _printed(name)
+    ours = [[run.history[epoch - 1]["loss"] for epoch in losses] for run in own]
+    return np.array(list(losses.values())) / np.array(ours) if ours else np.empty(0)
+
+
+def _printed(name: str) -> dict[int, float]:
+    """The first training losses that 2019 printed, by epoch."""
+    said = [(entry["epoch"], entry["loss"]) for entry in reported.history(name)]
+    known = [(int(epoch), loss) for epoch, loss in said if epoch and loss]
+    return dict(known[:BEGINNING])
+
+
+def _is_near(ratios: np.ndarray) -> bool:
+    low, high = judging.NEAR_ONE
+    return bool(ratios.size and ((low <= ratios) & (ratios <= high)).all())
+
+
 def _d2(runs: Sequence[Run]) -> str:
     own = _own("conv5_d2", runs)
+    control = _own("conv5_d2_dropout_half", runs)
     if not own:
         return "There is no full run of D2 yet."
-    said = reported.history("conv5_d2")[0]
-    first = 100 * (said["val_accuracy"] or 0)
-    ours = [run.history[0]["val_accuracy"] for run in own]
+    ratios, halves = _beginnings("conv5_d2", own), _beginnings("conv5_d2", control)
+    first = ", ".join(f"{loss:.2f}" for loss in _printed("conv5_d2").values())
     text = (
-        f"D2's log of 2019 begins like a guess: {first:.1f} % of test images after one "
-        "epoch. The printed architecture and recipe give "
-        f"{_percents(ours)}. D1 and D3, of the same notebook, begin as theirs did, so "
-        "an edited cell is the likely cause; 2019's summary prints no dropout rates."
+        f"D2's training losses of 2019 begin with {first}. They are {_range(ratios)} "
+        f"times those of the printed architecture today ({_runs(own)})"
     )
-    control = _own("conv5_d2_dropout_half", runs)
-    if control:
-        printed = [entry["loss"] or 0.0 for entry in reported.history("conv5_d2")[:3]]
-        losses = np.array([[e["loss"] for e in run.history[:3]] for run in control])
-        fits = bool((np.abs(printed / losses - 1) <= 0.1).all())
+    if _is_near(ratios):
+        return f"{text}: the same beginning, within a tenth."
+    text += ": not the same beginning. 2019's summary prints no dropout rates."
+    if not control:
+        return f"{text} Whether other rates explain it is not tested yet."
+    fits = "explain" if _is_near(halves) else "do not explain"
+    return (
+        f"{text} With all rates at 0.5 they are {_range(halves)} times ours "
+        f"({_runs(control)}): such rates {fits} 2019's beginning, within a tenth."
+    )
+
+
+def _range(ratios: np.ndarray) -> str:
+    low, high = f"{ratios.min():.2f}", f"{ratios.max():.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _c2(runs: Sequence[Run], tails: Path = TAILS) -> str:
+    own = _own("conv5_c2", runs)
+    said = reported.finals()["conv5_c2"].test_accuracy
+    text = f"C2 ended at {_percents([said])} in 2019."
+    if own:
+        ends = [judging.accuracy(run) for run in own]
+        ways = [run.history[-1]["accuracy"] for run in own]
+        where = "below" if said < min(ends) else "not below"
         text += (
-            f" With all dropout rates at 0.5 the first three training losses "
-            f"{'are' if fits else 'are not all'} within 10 % of 2019's."
+            f" Ours: {_percents(ends)} ({_runs(own)}); 2019's is {where} that. In "
+            f"training, with dropout on, our last accuracy is {_percents(ways)}."
+        )
+    else:
+        text += " There is no full run of it yet."
+    if tails.exists():
+        study = json.loads(tails.read_text())
+        ends = [tail["accuracy"] for tail in study["tails"]]
+        text += (
+            " All layers but the first two convolutions were trained with "
+            f"{len(ends)} seeds ({study['epochs']} epochs): they end at "
+            f"{_percents(ends)}, {study['below_90'] or 'none'} of them below 90 %."
         )
     return text
 
 
-def _c2(runs: Sequence[Run]) -> str:
-    own = _own("conv5_c2", runs)
-    said = reported.finals()["conv5_c2"].test_accuracy
-    if not own:
-        return f"C2 had {_percents([said])} in 2019; there is no full run of it yet."
-    ends = [judging.accuracy(run) for run in own]
-    ways = [run.history[-1]["accuracy"] for run in own]
-    count = f"{len(own)} run{'s' if len(own) > 1 else ''}"
-    return (
-        f"C2's {_percents([said])} of 2019 "
-        f"{'was not seen again' if min(ends) > said + 0.05 else 'was seen again'} in "
-        f"{count}: test accuracy {_percents(ends)}. In training, with its dropout on, "
-        f"accuracy is {_percents(ways)}. Why 2019's was so low is still open."
-    )
+def tries(runs: Sequence[Run], mnist: Dataset) -> list[Try]:
+    """Pictures of the pages to be touched, drawn from one full run of each model."""
+    import matplotlib.pyplot as plt
+
+    found = judging.comparable([run for run in runs if run.compares_with_2019])
+    firsts = {name: next(iter(own.values())) for name, own in found.items()}
+    plain, other = claims.FAIR_PAIRS[0]
+    if not {plain, other} <= set(firsts):
+        return []
+    answers = np.array([run.predictions()[0] for run in firsts.values()])
+    hardest = int((answers != mnist.y_test).sum(axis=0).argmax())
+    votes = np.bincount(answers[:, hardest], minlength=10)
+    drawn, (image, bars) = plt.subplots(1, 2, figsize=SMALL, layout="constrained")
+    image.imshow(mnist.x_test[hardest], cmap="gray_r")
+    image.set_axis_off()
+    bars.barh(range(10), votes, color="#00598c")
+    bars.set_yticks(range(10))
+    bars.invert_yaxis()
+    bars.set_title(f"answers of {len(firsts)} networks", fontsize=10)
+    curves, ax = plt.subplots(figsize=SMALL, layout="constrained")
+    for name, line in ((plain, "-"), (other, "--")):
+        errors = [100 * (1 - e["val_accuracy"]) for e in firsts[name].history]
+        ax.plot(range(1, len(errors) + 1), errors, line, label=reported.title(name))
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter("")
+    ax.set_xlabel("epoch")
+    ax.set_title("test images that are wrong (%)", fontsize=10)
+    ax.legend()
+    duel = f"duel.html#{plain}/{firsts[plain].seed},{other}/{firsts[other].seed}"
+    said = ", ".join(f"{digit}: {n}" for digit, n in enumerate(votes) if n)
+    return [
+        Try(
+            "Draw a digit",
+            "draw.html",
+            "All networks that are committed with their weights answer while you draw.",
+            _png(drawn),
+            f"Test image {hardest}, a {mnist.y_test[hardest]}, and how many networks "
+            f"give which answer: {said}.",
+        ),
+        Try(
+            "Two runs side by side",
+            duel,
+            "Their curves, a test of the difference, and the images that only one of "
+            "them has right.",
+            _png(curves),
+            f"Share of wrong test images by epoch of {plain} and {other}.",
+        ),
+    ]
+
+
+def _png(figure: "Figure") -> str:
+    """A figure as PNG in base64; it is closed."""
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    plt.close(figure)
+    return base64.b64encode(buffer.getvalue()).decode()

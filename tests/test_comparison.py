@@ -193,8 +193,8 @@ def test_the_gap_is_that_of_the_records():
     runs = [fake("conv2_a2", test_loss=0.05, train_loss=0.01), fake("conv2_b21")]
     ax = plots.gaps(runs)
     assert [text.get_text() for text in ax.get_yticklabels()] == [
-        "conv2_b21",
-        "conv2_a2",
+        "B21 · 2 conv",
+        "A2 · 2 conv",
     ]
     assert "conv2_a2 loses most (0.040)" in ax.get_title()
     train, test = (c.get_offsets()[:, 0].tolist() for c in ax.collections[-2:])

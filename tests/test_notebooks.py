@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from mnistlab import models
-from mnistlab.study import load_runs, study
+from mnistlab.study import study
 from reports import notebooks, pages
 
 NOTEBOOKS = {
@@ -83,9 +83,9 @@ def test_prose_comes_before_code_and_a_page_has_what_the_pattern_asks(name):
     assert cells[-1].source.startswith("declare("), end
 
 
-@pytest.mark.parametrize("family", models.FAMILIES)
-def test_every_exercise_has_a_folded_answer(family):
-    exercises = NOTEBOOKS[family].cells[-2].source.partition("## Exercises")[2]
+@pytest.mark.parametrize("name", OWN)
+def test_every_exercise_has_a_folded_answer(name):
+    exercises = NOTEBOOKS[name].cells[-2].source.partition("## Exercises")[2]
     count = len(re.findall(r"^\d\. ", exercises, re.MULTILINE))
     assert exercises.count("<details><summary>Answer") == count == 3
 
@@ -121,10 +121,11 @@ def test_the_parameters_of_a_family_notebook_are_those_of_study(family):
 
 
 @pytest.mark.parametrize("name", ["compare", "claims"])
-def test_gathering_notebooks_have_the_parameters_of_load_runs(name):
+def test_gathering_notebooks_have_the_parameters_of_study_but_its_family(name):
     expected = {
         name: parameter.default
-        for name, parameter in inspect.signature(load_runs).parameters.items()
+        for name, parameter in inspect.signature(study).parameters.items()
+        if name != "family"
     }
     assert pages.default_parameters(ROOT / "notebooks" / f"{name}.ipynb") == expected
 

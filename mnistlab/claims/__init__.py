@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from mnistlab import judging, reported
 from mnistlab.claims.inputs_of_b import VARIANTS, inputs_of_b
 from mnistlab.claims.rules import FAIR_PAIRS, RULES
-from mnistlab.judging import CONTRADICTED, NOT_TESTED, SUPPORTED, UNDECIDED, Verdict
+from mnistlab.judging import (
+    CONTRADICTED,
+    NOT_TESTED,
+    SUPPORTED,
+    UNDECIDED,
+    Rule,
+    Verdict,
+)
 from mnistlab.runs import Run
 
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED)
@@ -30,6 +37,18 @@ def judge(conclusion: str, runs: Sequence[Run]) -> Verdict:
 def judge_all(runs: Sequence[Run]) -> dict[str, Verdict]:
     """The verdict on every conclusion, by its id."""
     return {said.id: judge(said.id, runs) for said in reported.conclusions()}
+
+
+def with_unit(rule: Rule) -> str:
+    """A rule's quantity as it is shown: accuracies in percent, differences in points.
+
+    >>> with_unit(RULES[0]), with_unit(next(r for r in RULES if r.conclusion == "A-3"))
+    ('epochs saved', 'difference of test accuracy (percentage points)')
+    """
+    if "accuracy" not in rule.quantity:
+        return rule.quantity
+    unit = "%" if rule.quantity == "test accuracy" else "percentage points"
+    return f"{rule.quantity} ({unit})"
 
 
 def headline(runs: Sequence[Run]) -> str:

@@ -70,19 +70,31 @@ def awaited(experiment: Experiment) -> str:
 
 
 def learning_curve(
-    experiment: Experiment, runs: Sequence[Run], ax: Axes | None = None
+    experiment: Experiment,
+    runs: Sequence[Run],
+    ax: Axes | None = None,
+    *,
+    full: Sequence[Run] = (),
 ) -> Axes:
     """Draw an experiment's loss curve as 2019 did, with 2019's where it compares.
 
     The lowest seed is drawn in full, other seeds thin. The loss is the one that was
     minimised, so it includes an L2 penalty. 2019's epochs are dashed, the line broken
-    where its log has gaps, and only beside runs of the whole recipe.
+    where its log has gaps, and only beside runs of the whole recipe. Shorter runs have
+    those among `full` in a panel beside them.
     """
     own = runs_of(experiment, runs)
     if not own:
         return look.nothing(ax, awaited(experiment))
-    ax = look.panel(ax)
     first, *others = own
+    whole = runs_of(experiment, [run for run in full if run.compares_with_2019])
+    told = ""
+    if whole and not first.compares_with_2019:
+        figure, (ax, beside) = plt.subplots(1, 2, figsize=(12, 4))
+        learning_curve(experiment, whole, beside)
+        beside.set_title(f"{experiment.name}: the committed full runs, and 2019")
+        told = f" Beside it the committed full runs: {figure.get_label()}"
+    ax = look.panel(ax)
     for run in others:
         for name, line in (("val_loss", VALIDATION), ("loss", TRAIN)):
             ax.plot(*_series(run, name), line, alpha=0.3, linewidth=1)
@@ -101,7 +113,7 @@ def learning_curve(
         ax,
         f"Loss of {experiment.name} over {len(epochs)} epochs: on {where} images from "
         f"{validation[0]:.3f} to {validation[-1]:.3f}, in training from "
-        f"{training[0]:.3f} to {training[-1]:.3f}.",
+        f"{training[0]:.3f} to {training[-1]:.3f}.{told}",
     )
 
 

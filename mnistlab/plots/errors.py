@@ -52,8 +52,9 @@ def confusion(runs: Sequence[Run], y_test: np.ndarray, ax: Axes | None = None) -
     ax.set(xlabel="predicted digit", ylabel="given digit", title=f"{found}; {of}")
     return look.describe(
         ax,
-        f"Table of errors by given and predicted digit of {of}: {counts.sum():.0f}, "
-        f"each model at the mean of its seeds. {found}, {counts.max():.0f} times.",
+        f"Wrong answers of {of}, by the image's digit and the digit that was answered: "
+        f"the mean of a model's seeds, summed over models, {counts.sum():.0f} in all. "
+        f"{found}, {counts.max():.0f} times.",
     )
 
 

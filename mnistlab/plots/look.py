@@ -49,6 +49,9 @@ def family_handles(names: list[str]) -> list[Line2D]:
     ]
 
 
+EMPTY = "empty"  # the id of a figure that shows nothing but a sentence
+
+
 def panel(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
     """The axes given, or those of a new figure."""
     return plt.subplots(figsize=(width, height))[1] if ax is None else ax
@@ -66,6 +69,7 @@ def nothing(ax: Axes | None, why: str = "There are no runs to show here.") -> Ax
     ax = panel(ax, 7, 0.8)
     ax.set_axis_off()
     ax.text(0.5, 0.5, why, ha="center", va="center", wrap=True)
+    ax.figure.set_gid(EMPTY)
     return describe(ax, why)
 
 
@@ -126,7 +130,8 @@ def describe_figures() -> None:
         if drawn is None:  # an empty figure, which an interruption may leave
             return None
         image, size = drawn
-        return image, {**size, "alt": alt_text(figure)}
+        empty = figure.get_gid() == EMPTY
+        return image, {**size, "alt": alt_text(figure), "empty": empty}
 
     formatters.formatters["image/png"].for_type(Figure, png)
 

@@ -20,6 +20,7 @@ QUANTITIES = {
     "macs": "multiply-adds per image",
     "cpu_seconds": "CPU seconds of training",
 }
+MOST_ERRORS, LEAST_ERRORS = 25, 0.2  # percent: the ends of the headline figure
 
 
 def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
@@ -53,7 +54,7 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
             edge, side = (left, "left") if said < left else (right, "right")
             arrow = f"← 2019: {said:.2f}" if said < left else f"2019: {said:.2f} →"
             ax.text(edge, y, f" {arrow} ", ha=side, va="center", fontsize=9)
-    look.name_rows(ax, names)
+    look.name_rows(ax, [reported.title(name) for name in names])
     best = names[-1]
     ax.set(
         xlim=(left, right),
@@ -67,20 +68,22 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
         handles.append(plt.Line2D([], [], color="k", marker="x", ls="", label="2019"))
     ax.legend(handles=handles, fontsize=8, loc="best")
     seeds = {len(score.runs) for score in scores.values()}
+    counts = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
     return look.describe(
         ax,
-        f"Test accuracy of {len(names)} models with {min(seeds)} to {max(seeds)} seeds "
-        f"each. The highest mean is {best} with {100 * scores[best].mean:.2f} %, the "
-        f"lowest {names[0]} with {100 * scores[names[0]].mean:.2f} %.",
+        f"Test accuracy of {len(names)} models, each with {counts} seeds. The highest "
+        f"mean is {best} with {100 * scores[best].mean:.2f} %, the lowest {names[0]} "
+        f"with {100 * scores[names[0]].mean:.2f} %.",
     )
 
 
 def then_and_now(runs: Sequence[Run]) -> Figure:
     """Draw 2019's test accuracy of each of its 28 models, and today's beside it.
 
-    A filled marker is today's mean, small ones its runs, and a bar, where there are the
-    planned seeds, where one more run would lie with 95 %. A hollow diamond is 2019's
-    figure: outside of the bar it is not reproduced.
+    A filled marker is the mean of the planned seeds, of all there are if one is
+    missing; small ones are runs. A bar is where one more run would lie with 95 %, with
+    an arrow where it goes beyond the figure. A hollow diamond is 2019's figure: outside
+    of the bar it is not reproduced.
     """
     finals = reported.finals()
     names = list(finals)[::-1]
@@ -93,10 +96,14 @@ def then_and_now(runs: Sequence[Run]) -> Figure:
         errors = [_error(accuracy(run)) for run in found.get(name, {}).values()]
         ends = said.interval and [_error(end) for end in said.interval]
         look.row(ax, y, errors, ends, shade, s=9)
+        for edge, arrow in ((MOST_ERRORS, "<"), (LEAST_ERRORS, ">")):
+            if ends and ends[1] <= edge <= ends[0]:
+                ax.plot(edge, y, arrow, color=shade, markersize=7, clip_on=False)
         if errors:
-            ax.plot(np.mean(errors), y, "o", color=shade, markersize=6, zorder=4)
+            planned = [_error(value) for value in said.values] or errors
+            ax.plot(np.mean(planned), y, "o", color=shade, markersize=6, zorder=4)
         ax.plot(_error(finals[name].test_accuracy), y, "kD", mfc="none", zorder=5)
-    ax.set(xscale="log", xlim=(25, 0.2))
+    ax.set(xscale="log", xlim=(MOST_ERRORS, LEAST_ERRORS))
     ticks = (80, 90, 95, 98, 99, 99.5)
     ax.set_xticks([100 - tick for tick in ticks], [f"{tick:g} %" for tick in ticks])
     ax.minorticks_off()
@@ -142,6 +149,9 @@ def accuracy_against(
         raise ValueError(
             f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}"
         )
+    if quantity not in QUANTITIES:
+        known = ", ".join(QUANTITIES)
+        raise ValueError(f"quantity: expected one of {known}, got {quantity!r}")
     if not runs:
         return look.nothing(ax)
     label = QUANTITIES[quantity]
@@ -229,7 +239,7 @@ def gaps(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     dots = partial(ax.scatter, edgecolor="0.15", zorder=3, s=26)
     dots(train, ys, color="white", label="training images, a sample")
     dots(test, ys, color="0.15", label="test images")
-    look.name_rows(ax, names)
+    look.name_rows(ax, [reported.title(name) for name in names])
     ax.legend(fontsize=8, loc="lower right")
     widest, width = names[-1], test[-1] - train[-1]
     ax.set(

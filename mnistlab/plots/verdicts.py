@@ -77,12 +77,12 @@ def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) ->
     holds = max(rule.low, left), min(rule.high, right)
     ax.axvspan(*holds, color="#029e73", alpha=0.15, zorder=0)
     ax.set_xlim(left, right)
-    ax.set_xlabel(rule.quantity, fontsize=9)
+    ax.set_xlabel(claims.with_unit(rule), fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
     title = statement[0].upper() + statement[1:]
     ax.set_title(f"{title}: {verdict}", fontsize=9, loc="left")
     if "accuracy" in rule.quantity:
-        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
 
 
 def conclusions(runs: Sequence[Run]) -> Figure:
@@ -97,7 +97,7 @@ def conclusions(runs: Sequence[Run]) -> Figure:
     figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
     shares.T.plot.barh(stacked=True, color=COLOURS, width=0.7, ax=ax)
     for y, verdict in enumerate(said.verdict for said in judged.values()):
-        colour = COLOURS[verdict]
+        colour = COLOURS["undecided" if verdict == "not tested" else verdict]
         ax.text(102, y, verdict, va="center", color=colour, fontweight="bold")
     ax.set(
         xlim=(0, 130),

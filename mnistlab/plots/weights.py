@@ -65,8 +65,14 @@ def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
     shown = [own[0] for own in (runs_of(e, runs) for e in experiments) if own]
     if not shown:
         return look.figure_of(look.nothing(None))
+    counts = [run.record["first_kernel"]["shape"][-1] for run in shown]
+    heights = [0.35 + 0.7 * min(-(-count // columns), 2) for count in counts]
     figure, axes = plt.subplots(
-        len(shown), figsize=(11, 1.75 * len(shown)), layout="constrained", squeeze=False
+        len(shown),
+        figsize=(11, sum(heights)),
+        height_ratios=heights,
+        layout="constrained",
+        squeeze=False,
     )
     for ax, run in zip(axes.flat, shown, strict=True):
         first = run.record["first_kernel"]

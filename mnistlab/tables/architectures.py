@@ -86,8 +86,8 @@ def summary(experiment: Experiment) -> Table:
     trained = sum(layer.trainable_params for layer in layers)
     return Table(
         frame,
-        f"{experiment.name}: {total:,} parameters, {trained:,} of them trained, "
-        f"{total - trained:,} not.",
+        f"{experiment.name}: {total:,} parameters, {trained:,} of them trained. None "
+        "stands for the number of images.",
     )
 
 
@@ -99,7 +99,8 @@ def diagram(experiment: Experiment) -> HTML:
         f"{' × '.join(map(str, layer.output_shape))}</small></span>"
         for layer in layer_sizes(experiment)
     ]
-    row = "display:flex;flex-wrap:wrap;gap:0.3em;font-size:0.8em;line-height:1.3"
+    row = "display:flex;flex-wrap:wrap;gap:0.3em;font-size:0.8em;line-height:1.3;"
+    row += "align-items:center;margin:0.5em 0"
     return HTML(f'<div style="{row}">{" → ".join(boxes)}</div>')
 
 

@@ -98,13 +98,14 @@ def as_2019(runs: Sequence[Run]) -> HTML:
     """2019's own tables, filled from these runs: those of them that have a row."""
     if not runs:
         return HTML("<p>There are no runs to show here.</p>")
-    made = {letter: table_2019(letter, runs) for letter in "ABCD"}
-    with pd.option_context("display.max_colwidth", None):
-        parts = [
-            f"<p><strong>Table of {letter}</strong></p>{table._repr_html_()}"
-            for letter, table in made.items()
-            if table is not None
-        ]
+    parts = []
+    for letter in "ABCD":
+        made = table_2019(letter, runs)
+        if isinstance(made, pd.DataFrame):
+            made = base.Table(made.reset_index(names="run"))
+        if made is not None:
+            parts.append(f"<p><strong>Table of {letter}</strong></p>")
+            parts.append(made._repr_html_())
     return HTML("".join(parts) or "<p>2019 made no table of these models.</p>")
 
 
@@ -128,14 +129,17 @@ def reported_2019(experiments: Sequence[Experiment]) -> base.Table:
 
 
 def row_beside_2019(name: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """2019's figures of a model beside those of its runs that compare, as text."""
+    """2019's figures of a model beside those of its runs that compare, as text.
+
+    Ours are those of the planned seeds; of all there are if one of these is missing.
+    """
     own = judging.comparable(runs).get(name, {}).values()
     at_end, on_the_way = (
         judging.reproduction(name, runs),
         judging.trajectory(name, runs),
     )
     between = base.percent_range(at_end.interval) if at_end.interval is not None else ""
-    ours = [judging.accuracy(run) for run in own]
+    ours = at_end.values or [judging.accuracy(run) for run in own]
     return {
         "model": name,
         "2019 (%)": base.percent(at_end.reported),
@@ -162,13 +166,15 @@ def beside_2019(
     found = judging.comparable(known)
     rows = [
         row_beside_2019(experiment.name, known)
-        | {"seeds": base.record_links(list(found.get(experiment.name, {}).values()))}
         for experiment in experiments
         if experiment.name in reported.finals()
     ]
+    for row in rows:  # the planned seeds are the first ones
+        own = list(found.get(row["model"], {}).values())
+        row["seeds"] = base.record_links(own[: row["seeds"]])
     text = (
-        "Test accuracy after the last epoch: 2019's is of one run, ours the mean where "
-        "there are several seeds (each number is a link to its record). It is "
+        "Test accuracy after the last epoch: 2019's is of one run, ours the mean of "
+        "the planned seeds, or of those there are (links to their records). It is "
         "<em>reproduced</em> if 2019's lies where one more run of ours would with "
         "95 %, and that is at most half a point to each side; <em>not reproduced</em> "
         "if it lies outside. Losses: the mean ratio over all epochs that 2019 printed; "

@@ -73,9 +73,9 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
             if np.isfinite(end)
         )
         text = (
-            f"Measured: {html.escape(rule.quantity)}. The statement holds if the "
-            f"{level:.4g} % interval of the mean over {rule.seeds} seeds lies "
-            f"{bounds}, and fails if it lies wholly outside."
+            f"Measured: {html.escape(claims.with_unit(rule))}. The statement "
+            f"holds if the {level:.4g} % interval of the mean over {rule.seeds} seeds "
+            f"lies {bounds}, and fails if it lies wholly outside."
         )
         if rule.equivalent:
             text += (
@@ -115,9 +115,9 @@ def _row(part: Part) -> dict[str, str]:
 
 
 def _number(value: float, rule: Rule) -> str:
-    """A value in the unit of its rule: accuracies in percent, as everywhere."""
+    """A value in the unit of its rule: hundredths where it is of accuracies."""
     if "accuracy" in rule.quantity:
-        return f"{100 * value:.2f} %"
+        return f"{100 * value:.2f}"
     text = f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -41,7 +41,10 @@ function switchCode(button) {
   const show = (/** @type {boolean} */ open) => {
     cells.forEach((cell) => { cell.open = open; });
     button.setAttribute("aria-pressed", String(open));
-    button.textContent = open ? "Hide code" : "Show code";
+    const verb = document.createElement("span");  // not shown on a phone
+    verb.textContent = open ? "Hide " : "Show ";
+    button.replaceChildren(verb, "code");
+    button.setAttribute("aria-label", `${verb.textContent}code`);
   };
   button.addEventListener("click", () => {
     const open = button.getAttribute("aria-pressed") !== "true";
@@ -104,12 +107,12 @@ function sortable(table) {
   });
 }
 
-// A shadow, and a word, where a table goes on.
+// A shadow, and a word, where a table or a figure goes on.
 /** @param {HTMLElement} box */
 function showsMore(box) {
   const hint = document.createElement("div");
   hint.className = "hint";
-  hint.textContent = "scroll for more columns →";
+  hint.textContent = "scroll for more →";
   const update = () => {
     const left = box.scrollWidth - box.clientWidth - box.scrollLeft;
     box.classList.toggle("more-right", left > 1);

@@ -1,0 +1,60 @@
+"""The index's story: its sentences follow the runs, whatever they are."""
+
+import json
+import re
+
+from conftest import EXPERIMENTS, fake, seeds
+
+from mnistlab import reported
+from reports import story
+
+SAID = [entry["loss"] for entry in reported.history("conv5_d2")]
+
+
+def losses(name, factor):
+    """A run whose training losses are 2019's of D2, times a factor."""
+    count = EXPERIMENTS[name].recipe.epochs
+    return fake(name, history={"loss": [factor * loss for loss in SAID[:count]]})
+
+
+def test_without_runs_nothing_is_claimed():
+    assert story._d2([]) == "There is no full run of D2 yet."
+    assert "There is no full run of it yet." in story._c2([])
+    assert "not tested" in story._b([])
+    assert story.tries([], None) == []
+
+
+def test_d2s_sentence_says_what_its_runs_and_its_control_show():
+    other, same = losses("conv5_d2", 0.5), losses("conv5_d2", 1.05)
+    assert "They are 0.95 times those of the printed" in story._d2([same])
+    alone = story._d2([other])
+    assert "2.00 times those of the printed architecture today (1 full run)" in alone
+    assert alone.endswith("not tested yet.")
+    explained = story._d2([other, losses("conv5_d2_dropout_half", 1.01)])
+    assert "they are 0.99 times ours (1 full run): such rates explain" in explained
+    wrong = story._d2([other, losses("conv5_d2_dropout_half", 1.5)])
+    assert "they are 0.67 times ours (1 full run): such rates do not" in wrong
+
+
+def test_c2s_sentence_says_where_2019_lies_and_what_the_tails_show(tmp_path):
+    tails = tmp_path / "tails.json"
+    history = {"accuracy": [0.85] * EXPERIMENTS["conv5_c2"].recipe.epochs}
+    runs = seeds("conv5_c2", accuracy=0.98, history=history)
+    high = story._c2(runs, tails)
+    assert "97.95 to 98.05 % (3 full runs); 2019's is below that" in high
+    assert "seeds (" not in high
+    low = seeds("conv5_c2", accuracy=0.80, history=history)
+    assert "is not below that" in story._c2(low, tails)
+    ends = [{"accuracy": 0.8}, {"accuracy": 0.97}]
+    tails.write_text(json.dumps({"tails": ends, "epochs": 20, "below_90": 1}))
+    text = story._c2(runs, tails)
+    assert "2 seeds (20 epochs): they end at 80.00 to 97.00 %, 1 of them" in text
+
+
+def test_the_counts_of_models_add_up():
+    runs = [run for name in reported.finals() for run in seeds(name, 5)]
+    accuracy, *_ = story._sentences(runs, "")
+    numbers = [int(n) for n in re.findall(r"for (\d+)", accuracy)]
+    assert sum(numbers) == len(reported.finals()) == 28
+    assert "Not tested" not in accuracy
+    assert "Not tested yet, with fewer" in story._sentences(runs[:-5], "")[0]
