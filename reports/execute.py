@@ -299,7 +299,8 @@ def execute(
         if process.returncode >= 0:
             status, message = "failed", " ".join([message, *errors.splitlines()[-1:]])
     if told == "timeout":
-        late = "had no cell begun" if answer else "did not stop"
+        killed = not answer and process.returncode == -signal.SIGKILL
+        late = "did not stop" if killed else "had no cell begun"
         late = f"was{where}" if where else late
         message = f"The notebook took longer than {timeout} s, and {late}."
     elif told:

@@ -60,15 +60,15 @@ ENDINGS = {
     ),
     "notebook too long": (
         "import time; time.sleep(300)",
-        {"timeout": 20},
+        {"timeout": 45},
         "timeout",
-        "took longer than 20 s, and was in code cell 2",
+        "took longer than 45 s, and was in code cell 2",
     ),
     "deaf": (
         "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",
-        {"timeout": 20},
+        {"timeout": 45},
         "timeout",
-        "took longer than 20 s",
+        "took longer than 45 s",
     ),
     "papermill killed": (
         "os.kill(os.getppid(), 9); import time; time.sleep(300)",
