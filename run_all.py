@@ -251,6 +251,10 @@ def main():
         code = 130
     except MnistlabError as error:
         code, said = 2 if isinstance(error, ValueError) else 1, str(error)
+    except RuntimeError as error:
+        if "home directory" not in str(error):
+            raise
+        code, said = 2, "this user has no home directory; set HOME to a folder"
     except OSError as error:  # a disk or a terminal that is gone, for instance
         where = "standard output: " * _is_unwritable(sys.stdout, "\n")
         code, said = 1, f"{where}{error}; the same command goes on from here"

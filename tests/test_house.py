@@ -15,7 +15,7 @@ from mnistlab import runs, store, train
 MOST = {
     "mnistlab": (5_233, 300),
     "reports": (2_356, 346),
-    "run_all.py": (209, 209),
+    "run_all.py": (213, 213),
 }
 NO_CODE = (
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
