@@ -21,7 +21,7 @@ help:  ## show this list
 reports: $(INSTALLED)  ## execute all notebooks on the committed runs, write build/site
 	$(BIN)/python run_all.py
 
-test: $(INSTALLED)  ## run the tests: a quarter hour, no network needed
+test: $(INSTALLED)  ## run the tests, no network needed
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile \
 		-m "not faults and not browser and not tutorial"
 

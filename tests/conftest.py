@@ -1,9 +1,14 @@
 """What tests share: small real data, a small experiment, one thread for Keras."""
 
 import json
+import os
+import re
+import shutil
+import signal
 import struct
 import subprocess
 import sys
+import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,6 +28,9 @@ from mnistlab.runs import Run, RunSpec
 
 matplotlib.use("agg")
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+import run_all  # noqa: E402
+
 ALL = [experiment for family in models.FAMILIES.values() for experiment in family]
 
 EXPERIMENTS = {experiment.name: experiment for experiment in (*ALL, *models.CONTROLS)}
@@ -80,6 +88,37 @@ def _shared_workers(request, monkeypatch, _workers):
         monkeypatch.setattr(clusters, "local_cluster", _workers)
 
 
+@pytest.fixture
+def no_evidence(monkeypatch, tmp_path):
+    """As in a checkout without committed runs, whose index is made in a moment."""
+    monkeypatch.setattr(store, "EVIDENCE", tmp_path / "none")
+    store.committed_runs.cache_clear()
+    yield
+    store.committed_runs.cache_clear()
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Call the command in this process: its exit code, output and errors."""
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["run_all.py", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("default")
+                with pytest.raises(SystemExit) as ended:
+                    run_all.main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        said = capfd.readouterr()
+        return ended.value.code, said.out, said.err
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def digits():
     return data.load()
@@ -98,6 +137,20 @@ def keras():
     return keras
 
 
+@pytest.fixture(scope="session")
+def finished(arrays, keras):
+    """What three epochs of the tiny experiment came to."""
+    return run_through(make_task(), arrays)
+
+
+def run_through(task, arrays, epochs=None):
+    state = train.initial_state(task)
+    for _ in range(epochs or task.epochs):
+        result = train.train_epoch(task, arrays, state)
+        state = result.state
+    return result
+
+
 def make_task(experiment=TINY, **changes):
     task = train.Task(experiment, 0, 3, "replicate", 256, 128, "channels_last")
     return replace(task, **changes)
@@ -112,6 +165,42 @@ def stored_runs(out):
     """All finished runs below an output folder, by name and key."""
     paths = sorted(Path(out).glob("runs/*/*/run.json"))
     return [run for path in paths if (run := store.read_run(path.parent))]
+
+
+# What a notebook of a small checkout keeps: parameters, data, runs, and its result.
+KEPT = (
+    "from mnistlab.notebook", "= data.load(", "= study(", "= load_runs(",
+    "= gathered.everything", "tables.missing(", "declare(",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """The library, the tool, and notebooks without figures; no committed runs.
+
+    Its builds do all that builds do, and most of them in a quarter of the time.
+    """
+    folder = tmp_path_factory.mktemp("checkout")
+    for part in ("mnistlab", "reports"):
+        shutil.copytree(ROOT / part, folder / part)
+    shutil.copy(ROOT / "run_all.py", folder)
+    (folder / "notebooks").mkdir()
+    for name in ("data", "mlp", "conv2", "compare", "claims"):
+        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        title, *cells = notebook.cells
+        kept = [c for c in cells if any(text in c.source for text in KEPT)
+                or "parameters" in c.metadata.get("tags", ())]  # fmt: skip
+        kept[-1].source = re.sub(r", figure=\w+", "", kept[-1].source)
+        notebook.cells = [title, *(c for c in kept if c.cell_type == "code")]
+        nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
+    return folder
+
+
+def command_of(checkout, *arguments, **options):
+    """Run the command of a copy of the repository, on the copy's own code."""
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    script = checkout / "run_all.py"
+    return run_command(*arguments, script=script, env=environment, **options)
 
 
 def run_command(*arguments, script=ROOT / "run_all.py", **options):

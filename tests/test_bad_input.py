@@ -10,12 +10,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import socketserver
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
@@ -38,9 +36,6 @@ from mnistlab.files import IDX_FILES
 from mnistlab.models.experiment import Layer
 from mnistlab.models.layers import adam, conv, dense, dropout, flatten, pool
 from reports import pages
-
-sys.path.insert(0, str(ROOT))
-import run_all
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -301,29 +296,6 @@ OPTIONS = {
 }
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """Call the command in this process, as a user would in a shell."""
-    data._read.cache_clear()
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["run_all.py", *map(str, arguments)])
-        capfd.readouterr()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("default")
-                with pytest.raises(SystemExit) as ended:
-                    run_all.main()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        said = capfd.readouterr()
-        return ended.value.code, said.out, said.err
-
-    return call
-
-
 def contents(folder):
     """Every file below a folder; not the lock that a build leaves."""
     return {
@@ -492,7 +464,7 @@ NOTEBOOKS = {
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_that_is_none_is_named_and_no_page_of_it_published(
-    name, run, tmp_path, monkeypatch
+    name, run, tmp_path, monkeypatch, no_evidence
 ):
     content, expected, message = NOTEBOOKS[name]
     here = tmp_path / "notebooks"
@@ -511,7 +483,9 @@ def test_a_notebook_that_is_none_is_named_and_no_page_of_it_published(
     assert not (tmp_path / "out" / "notebooks").exists()
 
 
-def test_bad_notebooks_are_named_and_the_others_published(run, tmp_path, monkeypatch):
+def test_bad_notebooks_are_named_and_the_others_published(
+    run, tmp_path, monkeypatch, no_evidence
+):
     """What a folder of notebooks gathers: scratch files, companions, odd names."""
     here, site = tmp_path / "notebooks", tmp_path / "out" / "site"
     here.mkdir()
@@ -573,7 +547,9 @@ def test_what_a_cell_says_holds_where_no_option_was_given(run, tmp_path, monkeyp
     assert "fail" not in seen("--profile", "smoke", "--dataset", tmp_path / "mnist.npz")
 
 
-def test_outputs_of_another_time_are_not_published(run, tmp_path, monkeypatch):
+def test_outputs_of_another_time_are_not_published(
+    run, tmp_path, monkeypatch, no_evidence
+):
     made = nbformat.reads(notebook("1 + 1", DECLARE).decode(), as_version=4)
     made.cells[1].outputs = [nbformat.v4.new_output("stream", text="of yesterday")]
     made.cells[1].execution_count = 77
@@ -668,7 +644,7 @@ def test_a_record_that_cannot_be_used_is_named_and_trained_again(
 
 
 def test_a_loss_that_is_not_a_number_fails_the_run_and_its_page(
-    run, tmp_path, monkeypatch
+    run, tmp_path, monkeypatch, no_evidence
 ):
     recipe = replace(SMALL.recipe, optimizer=adam(1e30))
     monkeypatch.setitem(models.FAMILIES, "mlp", (replace(SMALL, recipe=recipe),))
@@ -681,7 +657,7 @@ def test_a_loss_that_is_not_a_number_fails_the_run_and_its_page(
 
 
 def test_a_run_that_fails_under_fresh_is_not_hidden_by_its_old_record(
-    run, built, tmp_path, monkeypatch
+    run, built, tmp_path, monkeypatch, no_evidence
 ):
     def fail(specs, *_, report, **__):
         for spec in specs:
@@ -702,7 +678,9 @@ def test_a_run_that_fails_under_fresh_is_not_hidden_by_its_old_record(
 
 
 @pytest.mark.parametrize("name", ["runs", "notebooks", "site", "failed"])
-def test_a_file_where_a_folder_must_be_is_one_line(name, run, tmp_path, monkeypatch):
+def test_a_file_where_a_folder_must_be_is_one_line(
+    name, run, tmp_path, monkeypatch, no_evidence
+):
     monkeypatch.setitem(models.FAMILIES, "mlp", (SMALL,))
     (tmp_path / name).write_text("mine")
     page = "mlp" if name == "runs" else "data"

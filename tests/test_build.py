@@ -10,13 +10,12 @@ from html.parser import HTMLParser
 import nbformat
 import numpy as np
 import pytest
-from conftest import DECLARE, ROOT, notebook_of, run_command, stored_runs
+from conftest import DECLARE, ROOT, notebook_of, run_command, seeds, stored_runs
 
 from mnistlab import data, models, schedule
 from mnistlab.result import RESULT_MIME
 from mnistlab.runs import Run
-from mnistlab.study import StudyError
-from reports import build, index, pages
+from reports import build, index, pages, site
 from reports.execute import execute
 
 SMOKE = ("--profile", "smoke")
@@ -58,12 +57,28 @@ class Page(HTMLParser):
             self._cell = None
 
 
-@pytest.fixture(scope="session")
-def built(tmp_path_factory):
+HOSTILE = "<img src=x onerror=alert(1)>; reboot"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, digits):
+    """A folder with a part of MNIST, which is called as an attacker would call it."""
+    folder = tmp_path_factory.mktemp("pictures") / HOSTILE
+    folder.mkdir()
+    np.savez(
+        folder / "mnist.npz",
+        x_train=digits.x_train[:999], y_train=digits.y_train[:999],
+        x_test=digits.x_test[:300], y_test=digits.y_test[:300],
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, pictures):
     """A smoke build of three notebooks, with its output."""
     out = tmp_path_factory.mktemp("build")
     only = ("--only", "data", "--only", "mlp", "--only", "compare")
-    done = run_command(*SMOKE, *only, "--out", out)
+    done = run_command(*SMOKE, *only, "--dataset", pictures, "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out, done
 
@@ -83,7 +98,7 @@ def test_the_summary_names_runs_and_notebooks(built):
     out, _ = built
     summary = json.loads((out / "summary.json").read_text())
     assert summary["exit_code"] == 0
-    assert summary["dataset"]["name"] == "mnist"
+    assert summary["dataset"]["name"] == HOSTILE
     assert {run["status"] for run in summary["runs"]} == {"trained"}
     assert {run["model"] for run in summary["runs"]} == {"mlp_e1", "mlp_e2", "mlp_e3"}
     for run in summary["runs"]:
@@ -168,11 +183,11 @@ def test_a_page_loads_nothing_from_elsewhere_and_its_links_lead_somewhere(built,
     assert "run_all.py --only conv2" in conv2, "a page that is not there says so"
 
 
-def test_a_second_build_trains_and_executes_nothing(built):
+def test_a_second_build_trains_and_executes_nothing(built, pictures):
     out, _ = built
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     only = ("--only", "data", "--only", "mlp", "--only", "compare")
-    done = run_command(*SMOKE, *only, "--out", out)
+    done = run_command(*SMOKE, *only, "--dataset", pictures, "--out", out)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Of the processor: what else the machine does is not of its making.
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -183,21 +198,24 @@ def test_a_second_build_trains_and_executes_nothing(built):
     assert seconds < 15
 
 
-def test_a_dry_run_says_what_would_be_done_and_why_and_writes_nothing(tmp_path):
+def test_a_dry_run_says_what_would_be_done_and_why_and_writes_nothing(run, tmp_path):
     out = tmp_path / "out"
-    done = run_command(*SMOKE, "--only", "mlp", "--dry-run", "--out", out)
-    assert done.returncode == 0
-    assert re.search(r"run +mlp_e1, seed 0 +train \(new\)", done.stdout)
-    assert re.search(r"notebook +mlp +execute \(not published yet\)", done.stdout)
+    code, said, _ = run(*SMOKE, "--only", "mlp", "--dry-run", "--out", out)
+    assert code == 0
+    assert re.search(r"run +mlp_e1, seed 0 +train \(new\)", said)
+    assert re.search(r"notebook +mlp +execute \(not published yet\)", said)
     assert not out.exists()
 
 
-def test_a_notebook_kernel_trains_the_same_bits_as_run_all(built, tmp_path):
-    """mlp.ipynb opened and run from top to bottom, with no run_all.py before it."""
+def test_a_notebook_kernel_trains_the_same_bits_as_run_all(
+    built, pictures, checkout, tmp_path
+):
+    """mlp.ipynb run to its runs, with no run_all.py before it."""
     out, _ = built
-    parameters = {"profile": "smoke", "out": str(tmp_path / "own")}
+    own, dataset = str(tmp_path / "own"), str(pictures)
+    parameters = {"profile": "smoke", "dataset": dataset, "out": own}
     done = execute(
-        ROOT / "notebooks" / "mlp.ipynb",
+        checkout / "notebooks" / "mlp.ipynb",
         tmp_path / "mlp.ipynb",
         parameters,
         environment={"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
@@ -212,8 +230,8 @@ def test_a_notebook_kernel_trains_the_same_bits_as_run_all(built, tmp_path):
         assert record["key"] == by_command[name]["key"]
     shown = nbformat.read(tmp_path / "mlp.ipynb", as_version=4)
     (cell,) = (c for c in shown.cells if c.source.startswith("runs = study("))
-    progress = json.dumps(cell.outputs)
-    assert progress.count("3 of 3 runs") == 1
+    boards = [output.get("data", {}).get("text/html", "") for output in cell.outputs]
+    assert "".join(boards).count("3 of 3 runs") == 1
 
 
 def test_bad_use_in_a_shell_is_one_line_and_exit_code_2(tmp_path):
@@ -235,122 +253,104 @@ def test_help_answers_within_a_second():
     assert sorted(seconds)[1] < 1
 
 
-def publish_alone(path, out):
-    """A notebook as the only one of a site."""
-    page = pages.Page(path.stem, path, {}, ())
-    alone = build.Build((page,), out, data.load(), (page.name,))
-    (done,), _ = build.publish_pages(alone, workers=1, timeout=60)
-    index.write_site([done], out, alone.names, alone.dataset)
-    return done
-
-
-def test_a_failed_page_leaves_the_last_good_one_with_a_banner(tmp_path):
+def test_a_failed_page_leaves_the_last_good_one_with_a_banner(no_evidence, tmp_path):
+    """And what a page declares is escaped wherever it is shown."""
     folder, out = tmp_path / "notebooks", tmp_path / "out"
     folder.mkdir()
     path = folder / "page.ipynb"
+    declares = DECLARE.replace("fine", HOSTILE)
 
     def publish(*sources):
         nbformat.write(notebook_of(*sources), path)
-        return publish_alone(path, out).status
+        page = pages.Page(path.stem, path, {}, ())
+        alone = build.Build((page,), out, data.load(), (page.name,))
+        (done,), _ = build.publish_pages(alone, workers=1, timeout=60)
+        index.write_site([done], out, alone.names, alone.dataset)
+        return done.status
 
-    assert publish("1", DECLARE) == "published"
-    assert publish("1", DECLARE) == "reused"
+    def site(name):
+        text = (out / "site" / f"{name}.html").read_text()
+        assert "<img src=x" not in text
+        return text
+
+    assert publish("1", declares) == "published"
+    assert publish("1", declares) == "reused"
+    assert "&lt;img src=x" in site("index")
     good = nbformat.read(out / "notebooks" / "page.ipynb", as_version=4)
-    assert publish("1 / 0", DECLARE) == "failed"
+    assert publish("1 / 0", declares) == "failed"
     assert nbformat.read(out / "notebooks" / "page.ipynb", as_version=4) == good
     assert "ZeroDivisionError" in (out / "failed" / "page.ipynb").read_text()
-    failed = (out / "site" / "failed" / "page.html").read_text()
-    assert "This execution ended as failed" in failed
-    kept = (out / "site" / "page.html").read_text()
-    assert "The last execution ended as failed" in kept
-    assert "failed/page.html" in (out / "site" / "index.html").read_text()
-    assert publish("2", DECLARE) == "published"
+    assert "This execution ended as failed" in site("failed/page")
+    assert "The last execution ended as failed" in site("page")
+    assert "failed/page.html" in site("index")
+    assert publish("2", declares) == "published"
     assert not (out / "site" / "failed" / "page.html").exists()
-    assert "The last execution ended" not in (out / "site" / "page.html").read_text()
+    assert "The last execution ended" not in site("page")
 
 
-def test_a_board_has_runs_of_this_build_only(built, tmp_path):
+def test_a_board_has_runs_of_this_build_only(built, pictures, no_evidence, tmp_path):
     """Pages of earlier builds stay; their runs are of other amounts, or of old code."""
     copy = shutil.copytree(built[0], tmp_path / "out")
-    one = ("--only", "mlp", "-p", "train_size=300")
-    done = run_command(*SMOKE, *one, "--out", copy)
-    assert done.returncode == 0, done.stdout + done.stderr
-    index = (copy / "site" / "index.html").read_text()
-    assert "This build: 300 images" in index
-    assert "This build: 512 images" not in index
-    assert (copy / "site" / "compare.html").exists()
+
+    def index_after(name):
+        about = pages.read_published(copy / "notebooks" / f"{name}.ipynb")
+        done = pages.Published(pages.Page(name, copy, {}, ()), "reused", about=about)
+        dataset = data.load(str(pictures))
+        index.write_site([done], copy, pages.notebook_names(), dataset)
+        return (copy / "site" / "index.html").read_text()
+
+    assert "This build: 512 images" in index_after("mlp")
+    after = index_after("data")
+    assert "This build: 512 images" not in after
+    assert "Most accurate of 3 models" in after, "its page is still there"
 
 
-@pytest.mark.parametrize("damage", ["cut off", "without metadata"])
-def test_a_damaged_page_of_before_does_not_end_a_build(built, tmp_path, damage):
+def test_damaged_pages_of_before_do_not_end_a_build(
+    built, pictures, run, no_evidence, tmp_path
+):
     copy = shutil.copytree(built[0], tmp_path / "out")
-    path = copy / "notebooks" / "compare.ipynb"
-    if damage == "cut off":
-        path.write_bytes(path.read_bytes()[:500])
-    else:
-        notebook = nbformat.read(path, as_version=4)
-        del notebook.metadata["mnistlab"]
-        nbformat.write(notebook, path)
-    done = run_command(*SMOKE, "--only", "mlp", "--out", copy)
-    assert done.returncode == 0, done.stdout + done.stderr
+    cut_off, strange = (copy / "notebooks" / f"{n}.ipynb" for n in ("compare", "data"))
+    cut_off.write_bytes(cut_off.read_bytes()[:500])
+    notebook = nbformat.read(strange, as_version=4)
+    del notebook.metadata["mnistlab"]
+    nbformat.write(notebook, strange)
+    size = (*SMOKE, "--dataset", pictures)
+    code, said, errors = run(*size, "--only", "mlp", "--out", copy)
+    assert code == 0, said + errors
     assert json.loads((copy / "summary.json").read_text())["exit_code"] == 0
 
 
-HOSTILE = "<img src=x onerror=alert(1)>; reboot"
-
-
-def test_what_records_and_folders_are_called_is_escaped_on_every_page(built, tmp_path):
+def test_what_records_and_folders_are_called_is_escaped(built, tmp_path):
     """The data set's name is its folder's; a record may come from anyone."""
-    folder = tmp_path / HOSTILE
-    folder.mkdir()
-    digits = data.load()
-    np.savez(
-        folder / "mnist.npz",
-        x_train=digits.x_train, y_train=digits.y_train,
-        x_test=digits.x_test, y_test=digits.y_test,
-    )  # fmt: skip
-    copy = shutil.copytree(built[0], tmp_path / "out")
-    for path in copy.glob("runs/*/*/run.json"):
-        record = json.loads(path.read_text())
-        record["dataset"]["name"] = HOSTILE
-        record["environment"] = {
-            "processor": HOSTILE, "cores": HOSTILE, "platform": HOSTILE,
-            "python": HOSTILE, "packages": {HOSTILE: HOSTILE},
-        }  # fmt: skip
-        path.write_text(json.dumps(record))
-    shown = ("data", "mlp", "compare")
-    only = [part for page in shown for part in ("--only", page)]
-    size = ("--profile", "smoke", "--dataset", folder)
-    done = run_command(*size, *only, "--out", copy)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Runs: 3 reused" in done.stdout, "the name decides nothing"
-    for page in (*shown, "index", "environment"):
-        text = (copy / "site" / f"{page}.html").read_text()
+    out, _ = built
+    runs = seeds("mlp_e1", 1)
+    record = runs[0].record
+    record["threads"] = 1
+    record["dataset"]["name"] = HOSTILE
+    record["environment"] = {
+        "processor": HOSTILE, "cores": HOSTILE, "platform": HOSTILE,
+        "python": HOSTILE, "packages": {HOSTILE: HOSTILE},
+    }  # fmt: skip
+    assert site.machines(runs)._repr_html_().count("&lt;img src=x") == 6
+    assert "&lt;img src=x" in site.recipes(runs)._repr_html_()
+    for page in ("data", "mlp", "compare", "index", "environment"):
+        text = (out / "site" / f"{page}.html").read_text()
         assert "<img src=x" not in text, page
-    text = (copy / "site" / "environment.html").read_text()
     assert "--dataset FOLDER" in text
 
 
-def test_the_index_escapes_what_a_notebook_declares(tmp_path):
-    folder, out = tmp_path / "notebooks", tmp_path / "out"
-    folder.mkdir()
-    script = "from mnistlab.result import declare\ndeclare('<script>alert(1)</script>')"
-    nbformat.write(notebook_of(script), folder / "page.ipynb")
-    publish_alone(folder / "page.ipynb", out)
-    for name in ("index", "page"):
-        assert "<script>alert(1)" not in (out / "site" / f"{name}.html").read_text()
-
-
-def planned(out, **options):
+def planned(out, dataset, **options):
     """A smoke build of two pages."""
-    dataset = data.load()
     shown = pages.pages(["mlp", "compare"], {"profile": "smoke"}, {}, dataset)
     return build.plan(shown, out, dataset, **options)
 
 
-def test_a_run_that_is_missing_fails_its_family_page_and_is_named(tmp_path):
+def test_a_run_that_is_missing_fails_its_family_page_and_is_named(
+    checkout, digits, tmp_path, monkeypatch
+):
     """As after a failed training: the page says which, compare goes on."""
-    smoke = planned(tmp_path)
+    monkeypatch.setattr(pages, "NOTEBOOKS", checkout / "notebooks")
+    smoke = planned(tmp_path, digits)
     ended, ended_by = build.publish_pages(smoke, workers=2, timeout=120)
     assert ended_by is None
     mlp, compare = ended
@@ -361,11 +361,13 @@ def test_a_run_that_is_missing_fails_its_family_page_and_is_named(tmp_path):
     assert "Missing in this build" in page
 
 
-def test_a_run_that_fails_under_fresh_is_not_shown_as_it_was_before(built, tmp_path):
+def test_a_run_that_fails_under_fresh_is_not_shown_as_it_was_before(
+    built, pictures, tmp_path
+):
     """Its record of before is there; neither its page nor those of all runs use it."""
     out = tmp_path / "out"
     shutil.copytree(built[0], out)
-    fresh = planned(out, fresh=True)
+    fresh = planned(out, data.load(str(pictures)), fresh=True)
     before = (out / "notebooks" / "compare.ipynb").read_bytes()
 
     def train(note):
@@ -406,17 +408,6 @@ def test_what_a_page_is_made_of_decides_whether_it_is_executed_again(tmp_path):
         nbformat.write(notebook, path)
         changed = parts()
         assert [n for n in changed if changed[n] != before[n]] == ["cells"], change
-
-
-def test_a_parameters_cell_may_only_hold_literals(tmp_path):
-    notebook = notebook_of("epochs = int('3')")
-    notebook.cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(notebook, tmp_path / "a.ipynb")
-    with pytest.raises(StudyError, match="may only hold lines such as"):
-        pages.default_parameters(tmp_path / "a.ipynb")
-    nbformat.write(notebook_of("epochs = 3"), tmp_path / "b.ipynb")
-    with pytest.raises(StudyError, match="no cell is tagged 'parameters'"):
-        pages.default_parameters(tmp_path / "b.ipynb")
 
 
 def test_records_of_a_page_are_the_declared_ones(built):

@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
-from conftest import ROOT, TINY, make_spec, run_command
+from conftest import ROOT, TINY, command_of, make_spec
 from distributed import Client
 
 from mnistlab import schedule, store
@@ -24,9 +23,9 @@ from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import conv, flatten
 from mnistlab.worker import HoldArrays
 
-# A few seconds an epoch, so that there is time to kill a worker.
+# Seconds an epoch, so that there is time to kill a worker.
 SLOW = Experiment(
-    "slow", (conv(64, 5), conv(96, 5), flatten()), replace(TINY.recipe, epochs=2)
+    "slow", (conv(32, 5), conv(48, 5), flatten()), replace(TINY.recipe, epochs=2)
 )
 
 
@@ -122,7 +121,7 @@ def kill_the_worker_of(address, name, times, when=None):
                     except OSError:  # it was just killed, and Dask does not know yet
                         continue
                     if pid not in killed:
-                        time.sleep(1)
+                        time.sleep(0.5)
                         os.kill(pid, signal.SIGKILL)
                         killed.append(pid)
                 time.sleep(0.1)
@@ -184,7 +183,9 @@ def uninstall(package):
     (package / "__init__.py").write_text(text)
 
 
-def test_a_worker_of_other_code_is_refused_by_name_and_reason(digits, tmp_path):
+def test_workers_of_other_code_are_refused_and_nothing_is_trained_by_them(
+    checkout, digits, tmp_path
+):
     edited = foreign_package(tmp_path / "edited", edit_train)
     without = foreign_package(tmp_path / "without", uninstall)
     spec = make_spec(digits, epochs=1)
@@ -193,20 +194,19 @@ def test_a_worker_of_other_code_is_refused_by_name_and_reason(digits, tmp_path):
             (result,) = schedule.train_runs(
                 [spec], digits, tmp_path / "out", scheduler=address
             )
-        told = {str(w.message).split()[1]: str(w.message) for w in caught}
+        with Client(address) as client:
+            workers = client.scheduler_info(n_workers=-1)["workers"]
+            own = [url for url, known in workers.items() if known["name"] == "own0"]
+            client.retire_workers(own)
+        done = command_of(
+            checkout, "--profile", "smoke", "--only", "mlp",
+            "--scheduler", address, "--out", tmp_path / "none",
+        )  # fmt: skip
+    told = {str(w.message).split()[1]: str(w.message) for w in caught}
     assert result.kind == "trained"
     assert set(told) == {"edited", "without"}
     assert "other code in mnistlab/train.py" in told["edited"]
     assert "it has no such mnistlab" in told["without"]
-
-
-def test_without_a_worker_of_the_same_code_nothing_is_trained(digits, tmp_path):
-    edited = foreign_package(tmp_path / "edited", edit_train)
-    with cluster(tmp_path, workers=0, edited=edited) as address:
-        done = run_command(
-            "--profile", "smoke", "--only", "mlp",
-            "--scheduler", address, "--out", tmp_path / "out",
-        )  # fmt: skip
     assert done.returncode == 2
     assert "worker edited at tcp://" in done.stderr
     assert "none of the cluster's workers may be used" in done.stderr
@@ -223,34 +223,6 @@ def test_a_full_disk_is_not_taken_for_a_lost_scheduler(
     spec = make_spec(digits)
     with pytest.raises(store.StoreError):
         schedule.train_runs([spec], digits, tmp_path, scheduler=two_workers)
-
-
-def test_a_scheduler_that_dies_is_one_line_and_what_was_trained_is_kept(tmp_path):
-    out = tmp_path / "out"
-
-    def kill_it(scheduler):
-        while not list(out.glob("runs/*/*/state.npz")):
-            time.sleep(0.1)
-        os.kill(scheduler.pid, signal.SIGKILL)
-
-    with cluster(tmp_path, workers=1) as address:
-        (scheduler,) = (
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if str(tmp_path / "scheduler.json") in (process.info["cmdline"] or ())
-            and "scheduler" in process.info["cmdline"]
-        )
-        threading.Thread(target=kill_it, args=(scheduler,), daemon=True).start()
-        done = run_command(
-            "--profile", "smoke", "--only", "mlp",
-            "-p", "epochs=300", "--scheduler", address, "--out", out,
-        )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert "the scheduler is gone; the same command goes on" in done.stderr
-    assert list(out.glob("runs/*/*/state.npz"))
-    assert json.loads((out / "summary.json").read_text())["exit_code"] == 1
-    assert "interrupted" in (out / "site" / "index.html").read_text()
 
 
 def test_a_worker_with_another_backend_is_foreign(monkeypatch):
@@ -305,3 +277,28 @@ def test_a_gpu_that_the_backend_cannot_use_takes_no_cores_away(monkeypatch, tmp_
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # hides what there may be
     assert schedule.gpus() == []
     nvidia_smi.cache_clear()
+
+
+def test_a_scheduler_that_dies_is_one_line_and_what_was_trained_is_kept(
+    two_workers, checkout, tmp_path
+):
+    """The last test here: afterwards there is no cluster."""
+    with Client(two_workers) as client:
+        scheduler = client.run_on_scheduler(os.getpid)
+
+    def kill_it():
+        while not list(tmp_path.glob("runs/*/*/state.npz")):
+            time.sleep(0.1)
+        os.kill(scheduler, signal.SIGKILL)
+
+    threading.Thread(target=kill_it, daemon=True).start()
+    done = command_of(
+        checkout, "--profile", "smoke", "--only", "mlp",
+        "-p", "epochs=300", "--scheduler", two_workers, "--out", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "the scheduler is gone; the same command goes on" in done.stderr
+    assert list(tmp_path.glob("runs/*/*/state.npz"))
+    assert json.loads((tmp_path / "summary.json").read_text())["exit_code"] == 1
+    assert "interrupted" in (tmp_path / "site" / "index.html").read_text()

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, idx_bytes, small_pictures
 
 from mnistlab import data, study
-from mnistlab.files import IDX_FILES, DataError, read_files, read_idx
+from mnistlab.files import IDX_FILES, DataError, read_files
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 
@@ -90,13 +90,6 @@ def test_the_fingerprint_sees_shapes_and_every_byte():
     assert len(prints) == 3
 
 
-def test_read_idx_refuses_what_is_not_a_picture_file(tmp_path):
-    path = tmp_path / "x"
-    path.write_bytes(b"GIF89a......")
-    with pytest.raises(DataError, match="got 0x47494638"):
-        read_idx(path, 3)
-
-
 def test_a_folder_of_ones_own_is_a_data_set(folder, small):
     found = data.load(str(folder))
     assert found.name == folder.name.lower()
@@ -130,11 +123,6 @@ def test_other_pictures_in_a_folder_called_mnist_are_not_mnist(folder, tmp_path)
     other = tmp_path / "mnist"
     folder.rename(other) if folder != tmp_path else shutil.copytree(folder, other)
     assert data.load(str(other)).name == "another mnist"
-
-
-def test_what_is_not_there_is_refused_with_what_may_be_given():
-    with pytest.raises(DataError, match="expected mnist, or the path of a folder"):
-        data.load("fashion")
 
 
 def test_a_wheel_and_a_source_archive_have_mnist_and_its_licence():

@@ -7,7 +7,7 @@ import json
 import tokenize
 
 import pytest
-from conftest import ROOT, loaded_by
+from conftest import EXPERIMENTS, ROOT, loaded_by
 
 from mnistlab import runs, store, train
 
@@ -72,6 +72,7 @@ def test_the_keys_of_all_committed_runs_are_what_this_code_makes_of_them():
     assert committed
     for run in committed:
         record = run.record
+        assert run.experiment == EXPERIMENTS[run.name]
         task = train.Task(
             run.experiment, run.seed, record["epochs"], record["protocol"],
             record["train_size"], record["test_size"], record["image_data_format"],

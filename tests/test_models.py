@@ -3,15 +3,18 @@
 import csv
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 from conftest import ALL, ROOT, TINY
 
 from mnistlab import models, tables
-from mnistlab.models.experiment import Experiment, Recipe, build, derive_seed
-from mnistlab.models.layers import adam, conv, dense, dropout, flatten, pool
+from mnistlab.forward import activations
+from mnistlab.models.experiment import Experiment, Layer, Recipe, build, derive_seed
+from mnistlab.models.layers import adam, dense, dropout
 from mnistlab.models.sizes import layer_sizes, macs, params, trainable_params
+from mnistlab.train import normalized
 
 with open(ROOT / "mnistlab/reported/models.csv", encoding="utf-8") as file:
     ROWS = {f"{r['family']}_{r['model'].lower()}": r for r in csv.DictReader(file)}
@@ -19,6 +22,9 @@ with open(ROOT / "mnistlab/reported/models.csv", encoding="utf-8") as file:
 OF_2019 = [experiment for experiment in ALL if experiment.name in ROWS]
 each_of_2019 = pytest.mark.parametrize("experiment", OF_2019, ids=lambda e: e.name)
 each_model = pytest.mark.parametrize("experiment", ALL, ids=lambda e: e.name)
+
+
+made = cache(build)  # each model once; nobody trains it
 
 
 def expected_layers(text):
@@ -101,7 +107,7 @@ def test_every_experiment_of_a_module_is_in_its_family(family):
 @each_of_2019
 def test_keras_builds_what_the_table_says(experiment, keras):
     row = ROWS[experiment.name]
-    model = build(experiment)
+    model = made(experiment)
     *hidden, output = model.layers
     expected = list(expected_layers(row["layers"]))
     assert [type(layer).__name__ for layer in hidden] == [kind for kind, _ in expected]
@@ -141,7 +147,7 @@ def test_the_recipe_is_what_the_table_says(experiment, keras):
 
 @each_model
 def test_sizes_are_those_of_keras_and_of_the_table(experiment, keras):
-    model = build(experiment)
+    model = made(experiment)
     trained = sum(w.numpy().size for w in model.trainable_weights)
     assert params(experiment) == model.count_params()
     assert trainable_params(experiment) == trained
@@ -164,7 +170,7 @@ def test_sizes_are_those_of_keras_and_of_the_table(experiment, keras):
 def test_the_summary_is_that_of_keras(experiment, keras, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     lines = []
-    build(experiment).summary(print_fn=lines.append, line_length=200)
+    made(experiment).summary(print_fn=lines.append, line_length=200)
     printed = "\n".join(map(str, lines))
     table = tables.summary(experiment)
     rows = re.findall(r"│ (\w+) \((\w+)\) +│ (\(.*?\)) +│ +([\d,]+) │", printed)
@@ -225,20 +231,6 @@ def test_an_experiment_is_a_value():
     assert replace(TINY, name="other") != TINY
 
 
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ((conv(2, 3), pool(30), flatten()), "pool_1: a window of 30 does not fit"),
-        ((conv(2, 3), dense(4)), "dense_1: needs a row"),
-        ((pool(), flatten(), conv(2, 3)), "conv_1: needs an image"),
-    ],
-)
-def test_an_impossible_experiment_says_where_and_why(layers, message):
-    experiment = Experiment("wrong", layers, TINY.recipe)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        layer_sizes(experiment)
-
-
 def test_what_keras_refuses_is_told_with_the_layer(keras):
     experiment = Experiment("wrong", (dropout(1.5),), TINY.recipe)
     with pytest.raises(ValueError, match="wrong: Keras cannot make layer dropout_1"):
@@ -255,3 +247,34 @@ def test_a_name_that_cannot_be_a_folder_is_refused(name):
 def test_a_recipe_needs_whole_positive_numbers(changes):
     with pytest.raises(ValueError, match="whole number"):
         Recipe(adam(), **({"batch_size": 1, "epochs": 1} | changes))
+
+
+@each_model
+def test_the_forward_pass_in_numpy_hands_on_what_keras_does(experiment, keras, digits):
+    """Every layer of all models, with moving statistics that are not their start."""
+    model = made(experiment)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if "moving" in weight.name:
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    image = digits.x_test[0]
+    weights = {
+        f"{layer.name}/{weight.name}": np.asarray(weight)
+        for layer in model.layers
+        for weight in layer.weights
+    }
+    ours = activations(experiment, weights, image)
+    x = normalized(image[np.newaxis], experiment.recipe.normalization)
+    x = x if experiment.spatial else x.reshape(1, -1)
+    layers = keras.Model(model.inputs[0], [layer.output for layer in model.layers])
+    for layer, output in zip(model.layers, layers(x), strict=True):
+        theirs = np.asarray(output)[0]
+        assert ours[layer.name].shape == theirs.shape
+        np.testing.assert_allclose(ours[layer.name], theirs, rtol=2e-3, atol=2e-5)
+    assert ours["output"].sum() == pytest.approx(1)
+
+
+def test_a_layer_without_a_forward_pass_is_named():
+    odd = Experiment("odd", (Layer("GaussianNoise", ()),), TINY.recipe)
+    with pytest.raises(ValueError, match="'GaussianNoise'"):
+        activations(odd, {}, np.zeros((28, 28), np.uint8))

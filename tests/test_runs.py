@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, loaded_by, make_spec, make_task, stored_runs
+from conftest import TINY, loaded_by, make_spec, stored_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,17 +45,6 @@ UNKEYED = {
     "mnistlab.models.recipes",
     "mnistlab.worker",
 }
-
-
-@pytest.fixture(scope="session")
-def finished(digits, arrays, keras):
-    """A finished epoch of the tiny experiment."""
-    task = make_task()
-    state = train.initial_state(task)
-    for _ in range(task.epochs):
-        epoch = train.train_epoch(task, arrays, state)
-        state = epoch.state
-    return epoch
 
 
 @pytest.fixture
@@ -391,26 +380,6 @@ def test_only_the_whole_recipe_on_all_of_mnist_compares_with_2019(written):
         assert not runs.Run(whole | {name: value}, run.folder).compares_with_2019
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda record: "{",
-        lambda record: json.dumps(record | {"schema": 99}),
-        lambda record: json.dumps(record | {"key": "f" * 64}),
-        lambda record: json.dumps({"schema": 1}),
-        lambda record: json.dumps(record | {"experiment": {"name": "../../x"}}),
-        lambda record: "[]",
-    ],
-)
-def test_a_damaged_or_foreign_record_is_a_miss_with_a_warning(
-    written, tmp_path, damage
-):
-    spec, run = written
-    (run.folder / "run.json").write_text(damage(run.record))
-    with pytest.warns(UserWarning, match="is not used"):
-        assert store.stored_run(tmp_path, spec) is None
-
-
 def test_a_run_without_its_record_has_not_finished(written, tmp_path):
     spec, run = written
     (run.folder / "run.json").unlink()
@@ -462,15 +431,6 @@ def test_a_run_that_is_made_again_is_never_half_old_and_half_new(
     store.write_checkpoint(tmp_path, spec, state)
     assert store.stored_run(tmp_path, spec) is None
     assert store.read_checkpoint(tmp_path, spec) == state, "the next build goes on"
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "file"
-    store.write_atomically(path, b"old")
-    with pytest.raises(TypeError):
-        store.write_atomically(path, "not bytes")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("refused", ["EINVAL", "ENOSYS", "ENOTSUP"])

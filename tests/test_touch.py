@@ -83,7 +83,8 @@ def assert_equal(run, ours, theirs):
 @pytest.mark.skipif(not shutil.which("node"), reason="Node is not installed")
 @pytest.mark.parametrize("run", with_weights(), ids=lambda run: run.name)
 def test_javascript_and_keras_give_the_same_probabilities(run, keras):
-    asked = {"script": touch.weights_script(run)[0], "pictures": fifty()}
+    """Of five of the fifty images; Chromium answers all below."""
+    asked = {"script": touch.weights_script(run)[0], "pictures": fifty()[::10]}
     done = subprocess.run(
         ["node", "-e", ANSWER, str(SCRIPTS / "network.js")],
         input=json.dumps(asked),
@@ -91,7 +92,7 @@ def test_javascript_and_keras_give_the_same_probabilities(run, keras):
         text=True,
         check=True,
     )
-    assert_equal(run, np.array(json.loads(done.stdout)), keras_answers(run))
+    assert_equal(run, np.array(json.loads(done.stdout)), keras_answers(run)[::10])
 
 
 def test_weights_of_earlier_builds_go_and_every_run_has_its_name(tmp_path):
