@@ -541,7 +541,7 @@ def test_what_a_cell_says_holds_where_no_option_was_given(run, tmp_path, monkeyp
     (tmp_path / "other.ipynb").write_bytes(content.replace(b"mnist", b"../own"))
     assert "fail (other.ipynb: its cell has dataset = '../own'; give it as" in seen()
     (tmp_path / "other.ipynb").write_bytes(content.replace(b"smoke", b"smok"))
-    assert "fail (profile: expected one of smoke, quick, full, got 'smok'" in seen()
+    assert "fail (other.ipynb: profile: expected one of smoke" in seen()
     assert "fail" not in seen("--profile", "smoke")
     (tmp_path / "bare.ipynb").write_bytes(notebook(DECLARE))
     assert "fail" not in seen("--profile", "smoke", "--dataset", tmp_path / "mnist.npz")

@@ -78,7 +78,7 @@ def summary(experiment: Experiment) -> Table:
     """A model's layers, output shapes and parameters, as `model.summary()` has them."""
     layers = layer_sizes(experiment)
     rows = [
-        (layer.name, layer.kind, (None, *layer.output_shape), f"{layer.params:,}")
+        (layer.name, layer.kind, str((None, *layer.output_shape)), f"{layer.params:,}")
         for layer in layers
     ]
     frame = pd.DataFrame(rows, columns=["layer", "type", "output shape", "parameters"])
