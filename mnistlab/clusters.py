@@ -143,8 +143,8 @@ def local_cluster(count: int) -> Iterator[Any]:
             client = stack.enter_context(Client(cluster, direct_to_workers=True))
         except Exception as error:
             cause: BaseException = error
-            while cause.__cause__:
-                cause = cause.__cause__
+            while deeper := cause.__cause__ or cause.__context__:
+                cause = deeper
             raise ScheduleError(
                 f"no worker can be started here ({type(cause).__name__}: {cause}); it "
                 "needs sockets on 127.0.0.1, shared memory and a temporary folder"

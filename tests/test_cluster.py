@@ -1,6 +1,8 @@
 """Runs on a cluster of real `dask` processes that share no files with the build."""
 
+import errno
 import json
+import multiprocessing.synchronize
 import os
 import shutil
 import signal
@@ -18,6 +20,7 @@ from conftest import ROOT, TINY, command_of, make_spec
 from distributed import Client
 
 from mnistlab import schedule, store
+from mnistlab.clusters import ScheduleError, local_cluster
 from mnistlab.environment import differences, identity, nvidia_smi
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import conv, flatten
@@ -302,3 +305,15 @@ def test_a_scheduler_that_dies_is_one_line_and_what_was_trained_is_kept(
     assert list(tmp_path.glob("runs/*/*/state.npz"))
     assert json.loads((tmp_path / "summary.json").read_text())["exit_code"] == 1
     assert "interrupted" in (tmp_path / "site" / "index.html").read_text()
+
+
+def test_a_machine_without_shared_memory_is_told_in_one_line(monkeypatch):
+    """As where /dev/shm cannot be written: processes get no semaphores."""
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", refused)
+    expected = r"no worker can be started here \(OSError: .*Read-only file system\)"
+    with pytest.raises(ScheduleError, match=expected), local_cluster(1):
+        pass
