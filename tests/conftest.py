@@ -211,7 +211,7 @@ def run_command(*arguments, script=ROOT / "run_all.py", **options):
         capture_output=True,
         text=True,
         cwd=script.parent,
-        timeout=500,
+        timeout=900,
         **options,
     )
 
