@@ -20,7 +20,7 @@ from mnistlab import MnistlabError
 
 EPILOG = """\b
 Examples:
-  python run_all.py                              minutes: 4,096 images, 2 epochs
+  python run_all.py                              all reports, from committed runs
   python run_all.py --profile smoke --only mlp   the quickest look
   python run_all.py --profile full --seeds 3     as 2019 did it, three times
   python run_all.py --dry-run                    what would be done, and why
