@@ -57,6 +57,18 @@ def panel(ax: Axes | None, width: float = 6.0, height: float = 4.0) -> Axes:
     return plt.subplots(figsize=(width, height))[1] if ax is None else ax
 
 
+def stacked(heights: Sequence[float], width: float) -> tuple[Figure, list[Axes]]:
+    """A figure of panels one below the other, each of its height, in inches."""
+    figure, axes = plt.subplots(
+        len(heights),
+        figsize=(width, sum(heights)),
+        height_ratios=heights,
+        layout="constrained",
+        squeeze=False,
+    )
+    return figure, list(axes.flat)
+
+
 def figure_of(ax: Axes) -> Figure:
     """The whole figure that a panel is in."""
     figure = ax.get_figure(root=True)

@@ -42,15 +42,9 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> Figure:
         why = f"{said.id}: there is nothing to judge by yet."
         figure = look.figure_of(look.nothing(None, why))
     else:
-        figure, axes = plt.subplots(
-            len(shown),
-            figsize=(8.5, sum(heights)),
-            height_ratios=heights,
-            layout="constrained",
-            squeeze=False,
-        )
+        figure, axes = look.stacked(heights, 8.5)
         told = {s: judge_statement(parts) for s, parts in judged.statements.items()}
-        for ax, (statement, parts) in zip(axes.flat, shown.items(), strict=True):
+        for ax, (statement, parts) in zip(axes, shown.items(), strict=True):
             _statement(ax, statement, parts, told[statement])
         text = "; ".join(f"{name}: {verdict}" for name, verdict in told.items())
         look.describe(figure, f"What decides {said.id}, {judged.verdict}. {text}.")

@@ -67,14 +67,8 @@ def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
         return look.figure_of(look.nothing(None))
     counts = [run.record["first_kernel"]["shape"][-1] for run in shown]
     heights = [0.35 + 0.7 * min(-(-count // columns), 2) for count in counts]
-    figure, axes = plt.subplots(
-        len(shown),
-        figsize=(11, sum(heights)),
-        height_ratios=heights,
-        layout="constrained",
-        squeeze=False,
-    )
-    for ax, run in zip(axes.flat, shown, strict=True):
+    figure, axes = look.stacked(heights, 11)
+    for ax, run in zip(axes, shown, strict=True):
         first = run.record["first_kernel"]
         height, width = first["shape"][:2]
         if len(first["shape"]) == 2:
