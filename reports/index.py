@@ -69,7 +69,7 @@ def write_site(
         site.write_index(out / "site", cards, boards, names, key, story)
     # Last, because they are large: on a full disk the index still says how it ended.
     touch.write_draw(out / "site", full, mnist, names)
-    touch.write_duel(out / "site", gathered.everything, mnist, names)
+    touch.write_duel(out / "site", full, mnist, names)
 
 
 def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
