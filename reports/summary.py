@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from prettytable import PrettyTable, TableStyle
 
-from mnistlab import claims, judging, reported
+from mnistlab import claims, judging, reported, tables
 from mnistlab.comparison import Gathered
 from mnistlab.models import FAMILIES
 from mnistlab.models.sizes import params
 from mnistlab.progress import duration
 from mnistlab.runs import Run, RunSpec, run_key
-from mnistlab.tables import row_beside_2019
 from reports.story import Story
 
 
@@ -42,7 +41,7 @@ def models_table(runs: Sequence[Run]) -> str:
     for name, experiment in ((e.name, e) for e in sum(FAMILIES.values(), ())):
         if name in reported.finals():
             took = [r.record["cpu_seconds"] for r in found.get(name, {}).values()]
-            row = row_beside_2019(name, runs)
+            row = tables.row_beside_2019(name, runs)
             rows.append(
                 row
                 | {"seeds": row["seeds"] or ""}
@@ -94,24 +93,11 @@ def rules_table(runs: Sequence[Run]) -> str:
 
 def inputs_table(runs: Sequence[Run]) -> str:
     """2019's training losses over ours, for each scaling that B may have used."""
-    inputs = claims.inputs_of_b(runs)
-    rows = [
-        (
-            name,
-            "yes" if name in inputs.tested else "no",
-            *(
-                ", ".join(f"{np.exp(value):.2f}" for value in logs[name])
-                for logs in inputs.logs.values()
-            ),
-        )
-        for name in inputs.logs["rows"]
-    ]
-    squares = [
-        f"{inputs.mean_squares[variant]:.4f}" if variant in inputs.mean_squares else ""
-        for variant in inputs.logs
-    ]
-    rows.append(("mean squared logarithm", "", *squares))
-    return _markdown(("model", "decides", *inputs.logs), rows)
+    table = tables.inputs_of_b(runs)
+    shown = table.frame[[name for name in table.frame if "(%)" not in name]]
+    return (
+        f"{_markdown(list(shown), shown.values.tolist())}\n\n{fill(table.caption, 98)}"
+    )
 
 
 # Models whose epochs, not only whose end, were a riddle, and what shows it.

@@ -146,10 +146,6 @@ def accuracy_against(
         ValueError: an unknown quantity.
     """
     if quantity not in QUANTITIES:
-        raise ValueError(
-            f"quantity: expected one of {', '.join(QUANTITIES)}, got {quantity!r}"
-        )
-    if quantity not in QUANTITIES:
         known = ", ".join(QUANTITIES)
         raise ValueError(f"quantity: expected one of {known}, got {quantity!r}")
     if not runs:

@@ -22,10 +22,8 @@ from mnistlab.tables import architectures, base
 def _cells(letter: str, run: Run) -> dict[str, Any]:
     """A run's row of a 2019 notebook's table, by 2019's column."""
     experiment, test, last = run.experiment, run.record["test"], run.history[-1]
-    convs, dropouts = (
-        architectures.settings(experiment, "Conv2D"),
-        architectures.dropout_rates(experiment),
-    )
+    convs = architectures.settings(experiment, "Conv2D")
+    dropouts = architectures.dropout_rates(experiment)
     has_batchnorm = bool(architectures.settings(experiment, "BatchNormalization"))
     if letter == "A":
         pools = architectures.settings(experiment, "MaxPooling2D")
@@ -134,10 +132,8 @@ def row_beside_2019(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     Ours are those of the planned seeds; of all there are if one of these is missing.
     """
     own = judging.comparable(runs).get(name, {}).values()
-    at_end, on_the_way = (
-        judging.reproduction(name, runs),
-        judging.trajectory(name, runs),
-    )
+    at_end = judging.reproduction(name, runs)
+    on_the_way = judging.trajectory(name, runs)
     between = base.percent_range(at_end.interval) if at_end.interval is not None else ""
     ours = at_end.values or [judging.accuracy(run) for run in own]
     return {
