@@ -7,6 +7,8 @@ Importing the package imports no backend. It only says which one Keras is to use
 import os
 
 __version__ = "2.0.0"
+# The kind of output in which a notebook declares its result.
+RESULT_MIME = "application/vnd.mnistlab.result+json"
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 

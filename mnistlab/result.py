@@ -10,12 +10,11 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mnistlab import RESULT_MIME
 from mnistlab.comparison import scores
 from mnistlab.environment import PACKAGE, package_digest
 from mnistlab.reported import title
 from mnistlab.runs import Run
-
-RESULT_MIME = "application/vnd.mnistlab.result+json"
 
 
 def declare(

@@ -27,8 +27,8 @@ from typing import Any
 import nbformat
 import psutil
 
+from mnistlab import RESULT_MIME
 from mnistlab.environment import package_digest
-from mnistlab.result import RESULT_MIME
 from mnistlab.store import write_atomically
 
 ROOT = Path(__file__).parents[1]

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from conftest import DECLARE, ROOT, notebook_of, run_command, seeds, stored_runs
 
-from mnistlab import data, models, schedule
-from mnistlab.result import RESULT_MIME
+from mnistlab import RESULT_MIME, data, models, schedule
 from mnistlab.runs import Run
 from reports import build, index, pages, site
 from reports.execute import execute

@@ -15,8 +15,8 @@ import psutil
 import pytest
 from conftest import DECLARE, notebook_of
 
+from mnistlab import RESULT_MIME
 from mnistlab.environment import package_digest
-from mnistlab.result import RESULT_MIME
 from reports.execute import (
     MOST_OUTPUT,
     MOST_SHOWN,

@@ -136,6 +136,7 @@ def describe_figures() -> None:
     if formatters is None or "inline" not in plt.get_backend():
         return
     plt.switch_backend(plt.get_backend())  # it would set its own formatter later
+    plt.uninstall_repl_displayhook()  # it draws what will be drawn when it is shown
 
     def png(figure: Figure) -> tuple[Any, dict[str, Any]] | None:
         drawn = retina_figure(figure, base64=True)

@@ -30,7 +30,7 @@ def weight_violins(experiment: Experiment, runs: Sequence[Run]) -> Figure:
     run = own[0]
     kernels = run.record["kernels"]
     width = 1.1 * len(kernels) + 1.5
-    figure, ax = plt.subplots(figsize=(width, 3.6), layout="tight")
+    figure, ax = plt.subplots(figsize=(width, 3.6))
     seaborn.violinplot(
         data=[kernel["quantiles"] for kernel in kernels],
         palette=list(islice(cycle(VIOLINS), len(kernels))),
