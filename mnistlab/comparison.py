@@ -110,12 +110,16 @@ class Score:
 
 
 def scores(runs: Sequence[Run]) -> dict[str, Score]:
-    """The score of each model, the best mean first."""
+    """The score of each model by its mean; after the others those with few seeds."""
     found = {}
     for name, own in by_model(runs).items():
         values = [accuracy(run) for run in own]
         found[name] = Score(float(np.mean(values)), own, seeds_interval(values))
-    return dict(sorted(found.items(), key=lambda item: -item[1].mean))
+
+    def place(name: str) -> tuple[bool, float]:
+        return len(found[name].runs) < LEAST_SEEDS, -found[name].mean
+
+    return {name: found[name] for name in sorted(found, key=place)}
 
 
 def ranks(runs: Sequence[Run], labels: np.ndarray) -> dict[str, stats.Rank]:

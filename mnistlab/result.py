@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from mnistlab import RESULT_MIME
 from mnistlab.comparison import scores
 from mnistlab.environment import PACKAGE, package_digest
+from mnistlab.judging import LEAST_SEEDS
 from mnistlab.reported import title
 from mnistlab.runs import Run
 
@@ -50,7 +51,7 @@ def declare(
 def best_of(runs: Sequence[Run]) -> str:
     """A headline: the most accurate model, and what it was trained on.
 
-    Not the best run: among many seeds one is always lucky.
+    By the mean over seeds; if any model has three or more, only such are compared.
     """
     if not runs:
         return "No model has been trained in this build yet"
@@ -59,8 +60,11 @@ def best_of(runs: Sequence[Run]) -> str:
     record, seeds = best.runs[0].record, len(best.runs)
     epochs = f"{record['epochs']} epoch{'s' if record['epochs'] > 1 else ''}"
     count = f"mean of {seeds} seeds" if seeds > 1 else "one run"
+    several = sum(len(score.runs) >= LEAST_SEEDS for score in found.values())
+    of = f"{several or len(found)} model{'s' * ((several or len(found)) > 1)}"
+    of += f" with {LEAST_SEEDS} seeds or more" * bool(several)
     return (
-        f"Most accurate of {len(found)} models: {title(name)}, with "
+        f"Most accurate of {of}: {title(name)}, with "
         f"{100 * best.mean:.2f} % of {record['test_size']:,} test images right, after "
         f"{epochs} on {record['train_size']:,} images ({record['dataset']['name']}, "
         f"{count})"

@@ -79,15 +79,30 @@ FIRST_RULES = {
 }
 
 
+# When today's rules were committed (1ca5df4).
+RULES = "2026-11-25T05:05:11"
+
+
 def rules_table(runs: Sequence[Run]) -> str:
-    """The verdict of the first rules on each conclusion, and today's."""
-    verdicts = claims.judge_all(runs)
-    rows = []
+    """The verdict of the first rules on each conclusion, and today's.
+
+    Also of how many deciding runs the results were there before today's rules were.
+    """
+    found, rows = judging.comparable(runs), []
     for name, (first, why) in FIRST_RULES.items():
-        tested = sum(part.is_tested for part in verdicts[name].parts)
-        parts = f"{tested} of {len(verdicts[name].parts)}"
-        rows.append((name, first, verdicts[name].verdict, parts, why))
-    columns = ("", "21 November", "today", "parts tested", "what changed")
+        judged = claims.judge(name, runs)
+        tested = sum(part.is_tested for part in judged.parts)
+        finished = {
+            run.key16: run.record["finished"]
+            for part in judged.parts
+            for model in part.rule.models
+            for seed, run in found.get(model, {}).items()
+            if seed < part.rule.seeds
+        }
+        older = sum(when < RULES for when in finished.values())
+        parts, known = f"{tested} of {len(judged.parts)}", f"{older} of {len(finished)}"
+        rows.append((name, first, judged.verdict, parts, known, why))
+    columns = ("", "21 November", "today", "parts tested", "older runs", "what changed")
     return _markdown(columns, rows)
 
 

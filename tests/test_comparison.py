@@ -236,7 +236,7 @@ def test_a_conclusion_is_shown_with_its_numbers_or_with_what_is_missing(said):
     assert "– not tested" in nothing
     assert "There is no full run of" in nothing
     assert (
-        "nothing to judge by yet" in plots.conclusion(said, []).axes[0].texts[0]._text
+        "no runs to judge by yet" in plots.conclusion(said, []).axes[0].texts[0]._text
     )
     parts = claims.judge(said.id, []).parts
     names = dict.fromkeys(name for part in parts for name in part.rule.models)

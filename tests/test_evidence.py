@@ -143,6 +143,11 @@ def numbers_of_the_findings(runs, digits):
     yield f"{percents(d2, [1])[0]} % and {d2.history[0]['loss']:.3f} after its first"
     higher = judging.accuracy(d2) - said["conv5_d2"].test_accuracy
     yield f"{100 * higher:.2f} points higher"
+    (half,) = store.committed_runs("conv5_d2_dropout_half")
+    third = reported.history("conv5_d2")[2]
+    at_end = f"{percents(half, [3])[0]} %, a training loss of"
+    yield f"({at_end} {half.history[-1]['loss']:.3f}), where 2019 had"
+    yield f"had {100 * third['val_accuracy']:.2f} % and {third['loss']:.3f}"
     pair = [found[name][0].history[0]["loss"] for name in ("conv3_d1", "conv7_d3")]
     then = [reported.history(name)[0]["loss"] for name in ("conv3_d1", "conv7_d3")]
     yield f"losses of {pair[0]:.3f} and {pair[1]:.3f} where 2019 has"

@@ -1,4 +1,4 @@
-"""2019's thirteen conclusions, judged by rules that were fixed before their runs.
+"""2019's thirteen conclusions, judged by rules with thresholds.
 
 The sentences are in `reported/conclusions.csv`, a rule for each part is a row of
 `rules`, what it measures a function of `measures`, and how parts decide a statement,
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mnistlab import judging, reported
 from mnistlab.claims.inputs_of_b import VARIANTS, inputs_of_b
-from mnistlab.claims.rules import FAIR_PAIRS, RULES
+from mnistlab.claims.rules import FAIR_PAIRS, REGULARISED, RULES
 from mnistlab.judging import (
     CONTRADICTED,
     NOT_TESTED,

@@ -1,7 +1,8 @@
-"""The rule of each conclusion, a row for each part, committed before its runs.
+"""The rule of each conclusion, a row for each part.
 
-Thresholds of 21 November that the rules of 25 November took over are unchanged. A row
-that is not given a number of seeds is planned with three.
+Committed on 25 November 2026; docs/findings.md says which runs are older. Thresholds of
+21 November that these rules took over are unchanged. A row that is not given a number
+of seeds is planned with three.
 """
 
 from dataclasses import replace

@@ -136,7 +136,7 @@ def _series(run: Run, name: str) -> tuple[list[int], list[float]]:
 
 
 def learning_curves(runs: Sequence[Run]) -> Figure:
-    """Draw each model's error on held-out images over epochs, a panel a family.
+    """Draw each model's error on validation images over epochs, a panel a family.
 
     A line is the median over seeds, a band reaches from the lowest to the highest; a
     model with one seed has no band.
@@ -169,7 +169,7 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
     figure.tight_layout()
     return look.describe(
         figure,
-        f"Error on held-out images over epochs of {len(models)} models in "
+        f"Error on validation images over epochs of {len(models)} models in "
         f"{len(families)} families, lower is better; {len(models) - bands} models have "
         "one seed and no band.",
     )

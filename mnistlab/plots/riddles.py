@@ -38,7 +38,9 @@ def first_epochs(runs: Sequence[Run]) -> Figure:
         ax.set_title(reported.title(name), fontsize=10)
         ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}")
     axes[0].set_ylabel("test accuracy (%)")
-    axes[0].legend(fontsize=8)
+    named = [ax.get_legend_handles_labels() for ax in axes]
+    lines = {name: line for own in named for line, name in zip(*own, strict=True)}
+    axes[0].legend(lines.values(), lines, fontsize=8)
     describe(
         figure,
         "Test accuracy of A3, A4 and A5 over five epochs: 2019's log, today's runs, "

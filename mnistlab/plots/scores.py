@@ -26,9 +26,9 @@ MOST_ERRORS, LEAST_ERRORS = 25, 0.2  # percent: the ends of the headline figure
 def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """Draw each model's test accuracy, the best on top, with the intervals there are.
 
-    A point is a run. From three seeds on, a bar is the 95 % interval of their mean. A
-    cross is 2019's figure, only where every run compares with it; one that is far from
-    all of ours is a number at the edge.
+    A point is a run. From three seeds on, a bar is the 95 % interval of their mean;
+    models with fewer stand below the others. A cross is 2019's figure, only where every
+    run compares with it; one that is far from all of ours is a number at the edge.
     """
     scores = comparison.scores(runs)
     if not scores:
@@ -55,13 +55,14 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
             arrow = f"← 2019: {said:.2f}" if said < left else f"2019: {said:.2f} →"
             ax.text(edge, y, f" {arrow} ", ha=side, va="center", fontsize=9)
     look.name_rows(ax, [reported.title(name) for name in names])
-    best = names[-1]
+    best, title = names[-1], f"Test accuracy of {len(names)} models"
+    several = sum(score.seeds is not None for score in scores.values())
+    if several > 1:
+        title = f"{best} has the highest mean of {several} models with several seeds"
     ax.set(
         xlim=(left, right),
         xlabel="test accuracy (%); bar: 95 % interval of the mean over seeds",
-        title=f"{best} has the highest mean of {len(names)} models"
-        if len(names) > 1
-        else f"Test accuracy of {best}",
+        title=title,
     )
     handles = look.family_handles(names)
     if reported_at:
@@ -71,9 +72,10 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     counts = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
     return look.describe(
         ax,
-        f"Test accuracy of {len(names)} models, each with {counts} seeds. The highest "
-        f"mean is {best} with {100 * scores[best].mean:.2f} %, the lowest {names[0]} "
-        f"with {100 * scores[names[0]].mean:.2f} %.",
+        f"Test accuracy of {len(names)} models, {counts} seed{'s' * (counts > '1')} "
+        f"each. On top is "
+        f"{best} with {100 * scores[best].mean:.2f} %, at the bottom {names[0]} with "
+        f"{100 * scores[names[0]].mean:.2f} %.",
     )
 
 
@@ -140,7 +142,7 @@ def accuracy_against(
     """Draw accuracy against one of `QUANTITIES`, with the Pareto front.
 
     A point is a model, at the mean of its seeds; the line joins the models that no
-    other beats in both. CPU seconds are only those of runs on like machines.
+    other beats in both. CPU seconds are the mean of its runs on like machines.
 
     Raises:
         ValueError: an unknown quantity.
@@ -151,22 +153,22 @@ def accuracy_against(
     if not runs:
         return look.nothing(ax)
     label = QUANTITIES[quantity]
-    title = f"Accuracy for its price in {label}"
+    title, priced = f"Accuracy for its price in {label}", runs
     if quantity == "cpu_seconds":
-        alike = comparison.timed_alike(runs)
-        if len(alike) < len(runs):
-            title += f": {len(alike)} of {len(runs)} runs, on like machines"
-        runs = alike
-        if not runs:
+        priced = comparison.timed_alike(runs)
+        if len(priced) < len(runs):
+            title += f": of {len(priced)} runs on like machines"
+        if not priced:
             why = "No run here says on which processor it was trained."
             return look.nothing(ax, why)
     ax = look.panel(ax, 9, 6)
+    scores = comparison.scores(runs)
     points = {
         name: (
             float(np.mean([run.record[quantity] for run in own])),
-            100 * float(np.mean([accuracy(run) for run in own])),
+            100 * scores[name].mean,
         )
-        for name, own in comparison.by_model(runs).items()
+        for name, own in comparison.by_model(priced).items()
     }
     note = partial(ax.annotate, xytext=(5, 4), textcoords="offset points", fontsize=8)
     for name, point in points.items():
@@ -190,7 +192,7 @@ def accuracy_against(
         ax.tick_params(axis="x", which="minor", labelsize=8, labelrotation=30)
     ax.grid(alpha=0.4)
     handles = [*look.family_handles(list(points)), plt.Line2D([], [], color="k",
-               ls="--", label="nobody is both\ncheaper and better")]  # fmt: skip
+               ls="--", label="no model is both\ncheaper and better")]  # fmt: skip
     ax.legend(handles=handles, fontsize=8, loc="best")
     return look.describe(
         ax,

@@ -39,15 +39,15 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> Figure:
     }
     heights = [1.1 + 0.3 * len(parts) for parts in shown.values()]
     if not shown:
-        why = f"{said.id}: there is nothing to judge by yet."
+        why = f"{said.id}: there are no runs to judge by yet."
         figure = look.figure_of(look.nothing(None, why))
     else:
         figure, axes = look.stacked(heights, 8.5)
         told = {s: judge_statement(parts) for s, parts in judged.statements.items()}
         for ax, (statement, parts) in zip(axes, shown.items(), strict=True):
             _statement(ax, statement, parts, told[statement])
-        text = "; ".join(f"{name}: {verdict}" for name, verdict in told.items())
-        look.describe(figure, f"What decides {said.id}, {judged.verdict}. {text}.")
+        text = ". ".join(f"{_sentence(s)}: {verdict}" for s, verdict in told.items())
+        look.describe(figure, f"{said.id} is {judged.verdict}. {text}.")
     plt.close(figure)  # it is displayed where its conclusion is, not at the cell's end
     return figure
 
@@ -73,10 +73,14 @@ def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) ->
     ax.set_xlim(left, right)
     ax.set_xlabel(claims.with_unit(rule), fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
-    title = statement[0].upper() + statement[1:]
-    ax.set_title(f"{title}: {verdict}", fontsize=9, loc="left")
+    ax.set_title(f"{_sentence(statement)}: {verdict}", fontsize=9, loc="left")
     if "accuracy" in rule.quantity:
         ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
+
+
+def _sentence(statement: str) -> str:
+    """With a capital; `str.capitalize` would make small letters of all others."""
+    return statement[0].upper() + statement[1:]
 
 
 def conclusions(runs: Sequence[Run]) -> Figure:

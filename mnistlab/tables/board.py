@@ -91,7 +91,8 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> base.Table:
         "its record. <strong>Rank</strong>: where the model stands among the "
         f"{len(ranks)} with {LEAST_SEEDS} seeds or more, with other seeds and other "
         "test images drawn 2,000 times (two-way bootstrap): 95 % of the draws lie "
-        "within; models whose ranks overlap are not clearly apart. "
+        "within; models whose ranks overlap are not clearly apart. Models with fewer "
+        "seeds stand below. "
         "<strong>First</strong>: in how many draws no model is more accurate."
     )
     if len(timed) < len(runs):

@@ -43,8 +43,7 @@ def conclusions(runs: Sequence[Run], of: Sequence[Experiment] = ()) -> Table:
         pd.DataFrame(rows),
         ("" if of else f"{claims.headline(runs)}. ")
         + "A part is one quantity of one model or pair; it is tested if all its seeds "
-        "are there. The rules were committed before the runs that they judge; the page "
-        "of the claims has each with the numbers that decided it.",
+        "are there. The page of the claims has each rule, with its numbers.",
         prose=True,
     )
 
@@ -66,6 +65,7 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
     for statement, parts in judged.statements.items():
         verdict = judging.judge_statement(parts)
         rule, level = parts[0].rule, 100 * parts[0].level
+        seeds = " or ".join(map(str, sorted({part.rule.seeds for part in parts})))
         ends = {"above": rule.low, "below": rule.high}
         bounds = " and ".join(
             f"{word} {_number(end, rule)}"
@@ -74,7 +74,7 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
         )
         text = (
             f"Measured: {html.escape(claims.with_unit(rule))}. The statement "
-            f"holds if the {level:.4g} % interval of the mean over {rule.seeds} seeds "
+            f"holds if the {level:.4g} % interval of the mean over {seeds} seeds "
             f"lies {bounds}, and fails if it lies wholly outside."
         )
         if rule.equivalent:
@@ -88,6 +88,13 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
         ]
     if missing:
         shown.append(f"<p>There is no full run of {', '.join(missing)}.</p>")
+    lacking = [p.about for p in judged.parts if not p.missing and not p.values]
+    if lacking:
+        shown.append(
+            "<p>The runs that are there lack what is measured (times on one identified "
+            "processor, or scores by both ways of batch normalisation): "
+            f"{html.escape(', '.join(dict.fromkeys(lacking)))}.</p>"
+        )
     found = judging.comparable(runs)
     names = {
         name for part in judged.parts for name in part.rule.models if name in found
@@ -115,11 +122,10 @@ def _row(part: Part) -> dict[str, str]:
 
 
 def _number(value: float, rule: Rule) -> str:
-    """A value in the unit of its rule: hundredths where it is of accuracies."""
+    """A value as text: of accuracies in percent, else with three digits."""
     if "accuracy" in rule.quantity:
         return f"{100 * value:.2f}"
-    text = f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{value:.3g}"
 
 
 def inputs_of_b(runs: Sequence[Run]) -> Table:
@@ -128,9 +134,10 @@ def inputs_of_b(runs: Sequence[Run]) -> Table:
     found = judging.comparable(runs)
     rows = []
     for name in inputs.logs["rows"]:
+        other = "not yet" if name in claims.REGULARISED else "no"
         row = {
             "model": name,
-            "decides": "yes" if name in inputs.tested else "no",
+            "decides": "yes" if name in inputs.tested else other,
             "2019 (%)": percent(reported.finals()[name].test_accuracy),
         }
         for variant, logs in inputs.logs.items():
@@ -142,11 +149,13 @@ def inputs_of_b(runs: Sequence[Run]) -> Table:
     squares = "; ".join(
         f"{variant} {value:.4f}" for variant, value in inputs.mean_squares.items()
     )
-    same = "; ".join(f"{name} {verdict}" for name, verdict in inputs.same.items())
+    same = ", ".join(f"{name}: {verdict}" for name, verdict in inputs.same.items())
+    frame = pd.DataFrame(rows)
     return Table(
-        pd.DataFrame(rows),
+        frame.loc[:, (frame != "").any()],
         f"Black-and-white inputs: {inputs.verdict}. Losses: mean ratio of 2019's "
         "training losses to ours, by seed; 1 is the same training. Mean squared "
         f"logarithm over the {len(inputs.tested)} models that decide: "
-        f"{squares or 'not known yet'}. Must be the same training: {same}.",
+        f"{squares or 'not known yet'}. Three models must be the same training as in "
+        f"2019 ({same}). Unregularised models do not decide.",
     )

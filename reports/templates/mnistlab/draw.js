@@ -238,7 +238,7 @@
     const said = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, 3)
       .map((d) => `${d} with ${(100 * probabilities[d]).toFixed(1)} %`);
     find("inside-said").textContent = `Its three likeliest answers: ${said.join(", ")}.`;
-    find("maps-said").textContent = layers.length ? "Of each layer the strongest (most activation in all), each on its own scale; black is zero, or the least." : "It has none: every unit sees the whole picture.";
+    find("maps-said").textContent = layers.length ? "Of each layer the strongest (most activation in all), each on its own scale; black is the lowest value." : "It has none: every unit sees the whole picture.";
     find("inside-maps").replaceChildren(...layers.map((layer) => {
       const part = document.createElement("div");
       part.innerHTML = `<h3>${layer.name}: ${Math.min(8, layer.channels)} of ${layer.channels} maps, ${layer.height} × ${layer.width}</h3><div class="maps"></div>`;
@@ -296,6 +296,7 @@
       loaded = canvas;
       redraw();
       show(bytes);
+      hint.textContent = `${said}.`;
       board.scrollIntoView({ block: "nearest" });
     });
     return button;
