@@ -168,10 +168,14 @@ def accuracy_against(
         )
         for name, own in comparison.by_model(runs).items()
     }
-    note = partial(ax.annotate, xytext=(5, 4), textcoords="offset points", fontsize=8)
-    for name, point in points.items():
-        ax.scatter(*point, color=[look.colour(name)], marker=look.marker(name), s=42)
-        note(look.short(name), point)
+    # Neighbours have their names on opposite sides: above right and below left.
+    note = partial(ax.annotate, textcoords="offset points", fontsize=8)
+    for i, name in enumerate(sorted(points, key=lambda name: points[name])):
+        ax.scatter(
+            *points[name], color=[look.colour(name)], marker=look.marker(name), s=42
+        )
+        side, place = ("right", (-5, -10)) if i % 2 else ("left", (5, 4))
+        note(look.short(name), points[name], xytext=place, ha=side)
     front = comparison.pareto(points)
     ax.plot(*zip(*(points[name] for name in front), strict=True), "k--", lw=1, zorder=0)
     ax.set(
