@@ -53,8 +53,9 @@ def main() -> None:
     """Bring every family's notebook up to date."""
     for name in FAMILIES:
         path = NOTEBOOKS / f"{name}.ipynb"
-        text = json.dumps(with_shared(NOTEBOOKS, name), indent=1, ensure_ascii=False)
-        path.write_text(text + "\n", "utf-8")
+        notebook = with_shared(NOTEBOOKS, name)
+        text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
+        path.write_text(text + "\n", "utf-8")  # as Jupyter writes it
 
 
 if __name__ == "__main__":

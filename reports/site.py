@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 
+from mnistlab.models import FAMILIES
 from mnistlab.runs import FULL_MNIST, Run
-from mnistlab.store import write_atomically
+from mnistlab.store import EVIDENCE, write_atomically
 from reports import pages as notebooks
 from reports.pages import read_published
 
@@ -209,12 +210,17 @@ def _finished(text: str, root: str = "") -> str:
 
 
 def _with_duels(text: str, root: str = "") -> str:
-    """Below a table of several models' runs, a link to the duel of the first two."""
+    """Below a table of committed runs, a link to the duel of the first two models.
+
+    The duel has full runs of the collection's models only.
+    """
+    names = {experiment.name for family in FAMILIES.values() for experiment in family}
 
     def with_link(table: re.Match[str]) -> str:
         firsts: dict[str, str] = {}
         for model, key in RECORD_LINK.findall(table[0]):
-            firsts.setdefault(model, f"{model}/{key}")
+            if model in names and (EVIDENCE / "runs" / model / key).exists():
+                firsts.setdefault(model, f"{model}/{key}")
         if len(firsts) < 2:
             return table[0]
         (one, a), (two, b) = list(firsts.items())[:2]
@@ -362,7 +368,7 @@ def _commit(run: Run) -> str:
 
 def command(run: Run) -> str:
     """The command that makes a run again, in a checkout of its commit."""
-    from mnistlab.models import CONTROLS, FAMILIES
+    from mnistlab.models import CONTROLS
     from mnistlab.study import PROFILES
 
     record = run.record

@@ -121,14 +121,19 @@ def test_the_javascript_stays_small():
     assert sum(counts.values()) <= 700, counts
 
 
-def test_a_table_of_two_models_leads_to_their_duel():
-    rows = "".join(
-        f'<td><a href="../runs/{name}/{key * 16}/run.json">0</a></td>'
-        for name, key in (("mlp_e1", "a"), ("mlp_e1", "b"), ("mlp_e2", "c"))
-    )
-    text = site._with_duels(f"<table>{rows}</table>")
-    assert f'href="duel.html#mlp_e1/{"a" * 16},mlp_e2/{"c" * 16}"' in text
-    assert "duel" not in site._with_duels("<table></table>")
+def test_a_table_leads_to_the_duel_of_two_models_that_it_has():
+    """Of committed runs of the collection's models, not of short ones or controls."""
+    kept = {run.name: f"{run.name}/{run.key16}" for run in evidence()}
+    control = kept["conv3_a4_no_first_dropout"]
+    one, two, short = kept["mlp_e1"], kept["conv2_a2"], f"mlp_e2/{'c' * 16}"
+
+    def linked(*runs):
+        rows = (f'<td><a href="../runs/{run}/run.json">0</a></td>' for run in runs)
+        return site._with_duels(f"<table>{''.join(rows)}</table>")
+
+    found = linked(control, one, short, one, two)
+    assert f'href="duel.html#{one},{two}"' in found
+    assert "duel" not in linked(one, short, control)
 
 
 # Each digit as pointer strokes, points in a box of 100 x 100; two ways to write one

@@ -1,6 +1,6 @@
 """Draw scores: accuracies with intervals, prices, gaps, and what pairs differ by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -170,10 +170,8 @@ def accuracy_against(
         )
         for name, own in comparison.by_model(priced).items()
     }
-    note = partial(ax.annotate, xytext=(5, 4), textcoords="offset points", fontsize=8)
     for name, point in points.items():
         ax.scatter(*point, color=[look.colour(name)], marker=look.marker(name), s=42)
-        note(look.short(name), point)
     front = comparison.pareto(points)
     ax.plot(*zip(*(points[name] for name in front), strict=True), "k--", lw=1, zorder=0)
     ax.set(
@@ -190,6 +188,7 @@ def accuracy_against(
     if max(prices) < 10 * min(prices):  # else a power of ten is always among them
         ax.xaxis.set_minor_formatter(plain)
         ax.tick_params(axis="x", which="minor", labelsize=8, labelrotation=30)
+    _name_points(ax, points)
     ax.grid(alpha=0.4)
     handles = [*look.family_handles(list(points)), plt.Line2D([], [], color="k",
                ls="--", label="no model is both\ncheaper and better")]  # fmt: skip
@@ -199,6 +198,22 @@ def accuracy_against(
         f"Test accuracy against {label} of {len(points)} models. On the Pareto front, "
         f"cheapest first: {', '.join(front)}.",
     )
+
+
+def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each model's name beside its point, where most room is."""
+    spots = ((13, 8), (-13, 8), (13, -8), (-13, -8))
+    places = ax.transData.transform(list(points.values())) * 72 / ax.figure.dpi
+    drawn = list(places)
+    for name, place in zip(points, places, strict=True):
+        room = [
+            min(np.abs((place + spot - other) / (18, 9)).max() for other in drawn)
+            for spot in spots
+        ]
+        spot = spots[int(np.argmax(np.round(room, 3)))]
+        drawn.append(place + spot)
+        ax.annotate(look.short(name), points[name], spot, fontsize=8, ha="center",
+                    va="center", textcoords="offset points")  # fmt: skip
 
 
 def costs(runs: Sequence[Run]) -> Figure:
