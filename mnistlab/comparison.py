@@ -13,7 +13,7 @@ from mnistlab import stats
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.environment import same_machine
 from mnistlab.judging import LEAST_SEEDS, accuracy, comparable, seeds_interval
-from mnistlab.models import FAMILIES
+from mnistlab.models import COLLECTION
 from mnistlab.runs import Run, RunSpec
 
 # Of MNIST's test images these labels are doubtful: fewer than three of five people
@@ -47,8 +47,8 @@ class Gathered:
         defined now, in their order; no model with runs of two backends.
         """
         found = comparable([run for run in self.everything if run.compares_with_2019])
-        order = [e.name for family in FAMILIES.values() for e in family]
-        return [run for name in order if name in found for run in found[name].values()]
+        named = [found.get(name, {}) for name in COLLECTION]
+        return [run for own in named for run in own.values()]
 
     @property
     def short(self) -> list[Run]:

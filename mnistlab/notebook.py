@@ -14,7 +14,7 @@ from mnistlab.models.experiment import Experiment
 from mnistlab.progress import Board, expected_seconds, forecast
 from mnistlab.result import best_of, declare
 from mnistlab.store import evidence
-from mnistlab.study import ALL, load_runs, look_up, study
+from mnistlab.study import load_runs, look_up, study
 
 
 def check(
@@ -29,7 +29,8 @@ def check(
     The parameters are those of `study`, or without a family those of `load_runs`; it
     raises their errors.
     """
-    found = look_up(family or ALL, data.load(dataset), out, **chosen)
+    experiments = family or models.COLLECTION.values()
+    found = look_up(experiments, data.load(dataset), out, **chosen)
     missing = [spec for spec, run in found.items() if run is None]
     is_trained = "to train" if family else "not there"
     text = f"Runs: {len(missing)} {is_trained}, {len(found) - len(missing)} reused."

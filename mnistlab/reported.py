@@ -90,6 +90,15 @@ def title(name: str) -> str:
     return finals()[name].title if name in finals() else name
 
 
+def short(name: str) -> str:
+    """A model's name without its family.
+
+    >>> short("conv2_b21"), short("conv2_b21_rows"), short("mine")
+    ('B21', 'B21 ROWS', 'mine')
+    """
+    return name.partition("_")[2].upper().replace("_", " ") or name
+
+
 @cache
 def history(name: str) -> tuple[dict[str, float | None], ...]:
     """The epochs of a model that could be read, sparse; empty for one not of 2019.

@@ -61,7 +61,7 @@ def best_of(runs: Sequence[Run]) -> str:
     epochs = f"{record['epochs']} epoch{'s' if record['epochs'] > 1 else ''}"
     count = f"mean of {seeds} seeds" if seeds > 1 else "one run"
     several = sum(len(score.runs) >= LEAST_SEEDS for score in found.values())
-    of = f"{several or len(found)} model{'s' * ((several or len(found)) > 1)}"
+    of = f"{several or len(found)} models"
     of += f" with {LEAST_SEEDS} seeds or more" * bool(several)
     return (
         f"Most accurate of {of}: {title(name)}, with "

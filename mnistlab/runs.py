@@ -16,7 +16,7 @@ import numpy as np
 from mnistlab import train
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.environment import BACKEND_PACKAGES, code_digest, package_versions
-from mnistlab.models import CONTROLS, FAMILIES
+from mnistlab.models import COLLECTION, CONTROLS
 from mnistlab.models.experiment import (
     Experiment,
     Layer,
@@ -27,7 +27,7 @@ from mnistlab.models.experiment import (
 
 BATCHNORM = "batchnorm.json"  # the scores of mnistlab.batchnorm, beside a record
 FULL_MNIST = (60_000, 10_000)
-COLLECTED = frozenset(sum(FAMILIES.values(), ()))
+COLLECTED = frozenset(COLLECTION.values())
 KNOWN = COLLECTED.union(CONTROLS)
 
 

@@ -20,8 +20,6 @@ from mnistlab.runs import KNOWN, Run, RunSpec
 from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
-ALL = sum(models.FAMILIES.values(), ())
-
 
 class StudyError(MnistlabError, ValueError):
     """A parameter is wrong, or runs are missing: says which, and what to do."""
@@ -303,7 +301,7 @@ def load_runs(
 
     The parameters are those of `study`.
     """
-    found = look_up(ALL, data.load(dataset), out, **parameters)
+    found = look_up(models.COLLECTION.values(), data.load(dataset), out, **parameters)
     return Gathered(
         runs=[run for run in found.values() if run is not None],
         evidence=store.evidence(),

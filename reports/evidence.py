@@ -24,7 +24,7 @@ import numpy as np
 
 from mnistlab import MnistlabError, batchnorm, data, store
 from mnistlab.environment import PACKAGE, environment, same_machine
-from mnistlab.models import FAMILIES
+from mnistlab.models import COLLECTION, FAMILIES
 from mnistlab.models.controls import (
     COLUMNS,
     LONGER,
@@ -36,7 +36,7 @@ from mnistlab.models.controls import (
 from mnistlab.models.experiment import Experiment, build
 from mnistlab.progress import words
 from mnistlab.record import commit
-from mnistlab.runs import BATCHNORM, KNOWN, Run, RunSpec
+from mnistlab.runs import BATCHNORM, Run, RunSpec
 from mnistlab.schedule import Progress, cost, train_runs
 from mnistlab.store import EVIDENCE, evidence
 from mnistlab.study import load_runs, lock_output, specify
@@ -62,11 +62,9 @@ FINDINGS = PACKAGE.parent / "docs" / "findings.md"
 TOLERANCE = 0.03
 OTHERWISE = 5  # images of 10,000 that float16 weights may classify otherwise
 
-BY_NAME = {experiment.name: experiment for experiment in KNOWN}
-
 
 def _named(names: str) -> tuple[Experiment, ...]:
-    return tuple(BY_NAME[name] for name in names.split())
+    return tuple(COLLECTION[name] for name in names.split())
 
 
 @dataclass(frozen=True)
@@ -361,11 +359,8 @@ def verify(count: int, at_random: bool, whole: bool) -> None:
     dataset = data.load()
     kept_weights = [run for run in evidence() if run.has_weights]
     good = verify_weights(kept_weights, dataset)
-    pairs = []
-    for spec in wanted(dataset):
-        kept = store.stored_run(EVIDENCE, spec)
-        if kept is not None:
-            pairs.append((spec, kept))
+    found = {spec: store.stored_run(EVIDENCE, spec) for spec in wanted(dataset)}
+    pairs = [(spec, run) for spec, run in found.items() if run is not None]
     if not pairs:
         raise click.ClickException(
             "no record in results/ was made by this training code and these versions"

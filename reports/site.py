@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 
-from mnistlab.models import FAMILIES
+from mnistlab.models import COLLECTION
 from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import EVIDENCE, write_atomically
 from reports import pages as notebooks
@@ -214,12 +214,11 @@ def _with_duels(text: str, root: str = "") -> str:
 
     The duel has full runs of the collection's models only.
     """
-    names = {experiment.name for family in FAMILIES.values() for experiment in family}
 
     def with_link(table: re.Match[str]) -> str:
         firsts: dict[str, str] = {}
         for model, key in RECORD_LINK.findall(table[0]):
-            if model in names and (EVIDENCE / "runs" / model / key).exists():
+            if model in COLLECTION and (EVIDENCE / "runs" / model / key).exists():
                 firsts.setdefault(model, f"{model}/{key}")
         if len(firsts) < 2:
             return table[0]
@@ -374,10 +373,9 @@ def command(run: Run) -> str:
     record = run.record
     if run.name in {experiment.name for experiment in CONTROLS}:
         return "make evidence"
-    families = {e.name: family for family, all_of in FAMILIES.items() for e in all_of}
     parts = [
         "python run_all.py --fresh",
-        f"--only {families.get(run.name, run.name.partition('_')[0])}",
+        f"--only {run.name.partition('_')[0]}",
         f"--profile {record['profile']}",
     ]
     dataset = record["dataset"]["name"]

@@ -10,7 +10,7 @@ from prettytable import PrettyTable, TableStyle
 
 from mnistlab import claims, judging, reported, tables
 from mnistlab.comparison import Gathered
-from mnistlab.models import FAMILIES
+from mnistlab.models import COLLECTION
 from mnistlab.models.sizes import params
 from mnistlab.progress import duration
 from mnistlab.runs import Run, RunSpec, run_key
@@ -38,7 +38,7 @@ def models_table(runs: Sequence[Run]) -> str:
     """The README's table: 2019's figure of each model, ours, and both verdicts."""
     found = judging.comparable(runs)
     rows = []
-    for name, experiment in ((e.name, e) for e in sum(FAMILIES.values(), ())):
+    for name, experiment in COLLECTION.items():
         if name in reported.finals():
             took = [r.record["cpu_seconds"] for r in found.get(name, {}).values()]
             row = tables.row_beside_2019(name, runs)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mnistlab.data import Dataset
 from mnistlab.environment import package_digest
-from mnistlab.models import FAMILIES
+from mnistlab.models import COLLECTION
 from mnistlab.models.experiment import layer_names, with_output
 from mnistlab.runs import Run
 from mnistlab.store import write_atomically
@@ -42,23 +42,22 @@ def write_draw(
     if is_current(site / "draw.html", key):
         return
     models, kept = [], set()
-    for family, experiments in FAMILIES.items():
-        for experiment in experiments:
-            own = [run for run in runs if run.name == experiment.name]
-            run = next((run for run in own if run.has_weights), None)
-            said: dict[str, Any] = {
-                "name": experiment.name,
-                "family": family,
-                "reason": "" if run else SILENT[bool(own)],
-            }
-            if run is not None:
-                script, size = weights_script(run)
-                path = site / "weights" / f"{run.name}.js"
-                write_atomically(path, script.encode())
-                kept.add(path)
-                said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
-                said["binary"] = experiment.recipe.normalization.axis == 3
-            models.append(said)
+    for name, experiment in COLLECTION.items():
+        own = [run for run in runs if run.name == name]
+        run = next((run for run in own if run.has_weights), None)
+        said: dict[str, Any] = {
+            "name": name,
+            "family": name.partition("_")[0],
+            "reason": "" if run else SILENT[bool(own)],
+        }
+        if run is not None:
+            script, size = weights_script(run)
+            path = site / "weights" / f"{name}.js"
+            write_atomically(path, script.encode())
+            kept.add(path)
+            said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
+            said["binary"] = experiment.recipe.normalization.axis == 3
+        models.append(said)
     facts = _facts(runs, dataset.y_test)
     _write(site, "draw", names, key, "Draw a digit", models=models, facts=facts, data={
         "models": [m for m in models if not m["reason"]],

@@ -153,7 +153,7 @@ def test_bands_and_bars_are_drawn_from_enough_seeds_only(three):
     ax = plots.accuracies(three)
     bars = [c for c in ax.collections if c.get_linewidth()[0] == 6]
     assert len(bars) == 2, "C2 has one seed"
-    assert "conv2_b21 has the highest mean of 3 models" in ax.get_title()
+    assert "conv2_b21 has the highest mean of 2 models" in ax.get_title()
     other = {"accuracy": 0.991, "spread": 0.0004, "test_loss": 0.05}
     pairs = seeds("conv2_b21") + seeds("conv2_b23", **other)
     for runs, count in ((pairs, 1), (pairs[:1] + pairs[3:4], 0)):
@@ -184,7 +184,7 @@ def test_times_are_compared_on_like_machines_only():
         run.record["environment"] |= {"processor": "P", "gpus": []}
     assert comparison.timed_alike([fast, *slow]) == slow
     ax = plots.accuracy_against("cpu_seconds", [fast, *slow])
-    assert "2 of 3 runs, on like machines" in ax.get_title()
+    assert "of 2 runs on like machines" in ax.get_title()
     assert len(ax.collections) == 2
     assert len(plots.accuracy_against("params", [fast, *slow]).collections) == 3
 
@@ -281,7 +281,7 @@ def test_the_inputs_that_b_may_have_had_are_beside_2019():
     assert len(rows) == 12
     assert rows["conv2_b21"]["black-and-white (%)"] == "98.95, 99.00, 99.05"
     assert rows["conv2_b21"]["columns (%)"] == "98.00"
-    assert rows["conv2_b21"]["rows (%)"] == ""
+    assert "rows (%)" not in table.frame, "no run has such images"
     assert rows["conv2_b21"]["decides"] == "no"
     assert "inputs: not tested" in table.caption
 

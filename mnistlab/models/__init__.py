@@ -11,3 +11,4 @@ FAMILIES: dict[str, tuple[Experiment, ...]] = {
     "conv5": conv5.FAMILY,
     "conv7": conv7.FAMILY,
 }
+COLLECTION = {experiment.name: experiment for experiment in sum(FAMILIES.values(), ())}

@@ -145,11 +145,9 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
     if not models:
         return look.figure_of(look.nothing(None))
     families = list(dict.fromkeys(name.partition("_")[0] for name in models))
-    figure, axes = plt.subplots(
-        len(families), figsize=(9, 3.4 * len(families)), squeeze=False
-    )
+    figure, axes = look.stacked([3.4] * len(families), 9)
     bands = 0
-    for ax, family in zip(axes.flat, families, strict=True):
+    for ax, family in zip(axes, families, strict=True):
         members = [name for name in models if name.partition("_")[0] == family]
         for name in members:
             bands += _error_band(name, models[name], ax)
@@ -166,7 +164,6 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
         )
         ax.grid(alpha=0.4, which="both")
         ax.legend(ncols=2, fontsize=8)
-    figure.tight_layout()
     return look.describe(
         figure,
         f"Error on validation images over epochs of {len(models)} models in "
@@ -180,7 +177,7 @@ def _error_band(name: str, runs: Sequence[Run], ax: Axes) -> bool:
     epochs = [entry["epoch"] for entry in runs[0].history]
     errors = 100 * np.array([[1 - e["val_accuracy"] for e in r.history] for r in runs])
     errors = np.maximum(errors, 1e-3)  # no error at all has no logarithm
-    label = f"{look.short(name)}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    label = f"{reported.short(name)}, {len(runs)} seed{'s' if len(runs) > 1 else ''}"
     shade, point = look.colour(name), look.marker(name)
     middle = np.median(errors, axis=0)
     ax.plot(epochs, middle, label=label, color=shade, marker=point, markersize=4)

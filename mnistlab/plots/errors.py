@@ -8,7 +8,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from mnistlab import comparison, stats
+from mnistlab import comparison, reported, stats
 from mnistlab.comparison import answers, by_model
 from mnistlab.plots import look
 from mnistlab.runs import Run
@@ -101,7 +101,7 @@ def agreement(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
         cmap="viridis",
         mask=diagonal,
         annot=len(names) <= 10,
-        xticklabels=[look.short(name) for name in names],
+        xticklabels=[reported.short(name) for name in names],
         yticklabels=names,
     )
     ax.tick_params(axis="x", labelrotation=90)
@@ -140,7 +140,7 @@ def reliability(
             color=look.colour(name),
             marker=look.marker(name),
             markersize=5,
-            label=f"{look.short(name)}: {errors[name]:.2f}",
+            label=f"{reported.short(name)}: {errors[name]:.2f}",
         )
     ax.set(
         xlabel="confidence in the answer (%), mean of a bin",

@@ -35,11 +35,6 @@ def marker(name: str) -> str:
     return MARKERS.get(name.partition("_")[0], "X")
 
 
-def short(name: str) -> str:
-    """A model's name without its family, as `B21`."""
-    return name.partition("_")[2].upper().replace("_", " ") or name
-
-
 def family_handles(names: list[str]) -> list[Line2D]:
     """A legend's entries for the families of some models."""
     families = {name.partition("_")[0] for name in names}
@@ -103,8 +98,7 @@ def row(
     """Draw a row: a point for each value, and a bar where there is an interval."""
     ax.scatter(values, [y] * len(values), color=[color], zorder=3, **options)
     if interval is not None:
-        low, high = interval
-        ax.hlines(y, low, high, color=color, linewidth=6, alpha=0.35)
+        ax.hlines(y, *interval, color=color, linewidth=6, alpha=0.35)
 
 
 def describe(drawn: Drawn, text: str) -> Drawn:

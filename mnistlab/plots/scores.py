@@ -68,13 +68,10 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     if reported_at:
         handles.append(plt.Line2D([], [], color="k", marker="x", ls="", label="2019"))
     ax.legend(handles=handles, fontsize=8, loc="best")
-    seeds = {len(score.runs) for score in scores.values()}
-    counts = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
     return look.describe(
         ax,
-        f"Test accuracy of {len(names)} models, {counts} seed{'s' * (counts > '1')} "
-        f"each. On top is "
-        f"{best} with {100 * scores[best].mean:.2f} %, at the bottom {names[0]} with "
+        f"Test accuracy of {len(names)} models. On top is {best} with "
+        f"{100 * scores[best].mean:.2f} %, at the bottom {names[0]} with "
         f"{100 * scores[names[0]].mean:.2f} %.",
     )
 
@@ -212,7 +209,7 @@ def _name_points(ax: Axes, points: Mapping[str, tuple[float, float]]) -> None:
         ]
         spot = spots[int(np.argmax(np.round(room, 3)))]
         drawn.append(place + spot)
-        ax.annotate(look.short(name), points[name], spot, fontsize=8, ha="center",
+        ax.annotate(reported.short(name), points[name], spot, fontsize=8, ha="center",
                     va="center", textcoords="offset points")  # fmt: skip
 
 
@@ -220,12 +217,11 @@ def costs(runs: Sequence[Run]) -> Figure:
     """Draw test accuracy against each of parameters, multiply-adds, CPU seconds."""
     if not runs:
         return look.figure_of(look.nothing(None))
-    figure, axes = plt.subplots(len(QUANTITIES), figsize=(9, 16))
+    figure, axes = look.stacked([5.3] * len(QUANTITIES), 9)
     texts = []
     for ax, quantity in zip(axes, QUANTITIES, strict=True):
         accuracy_against(quantity, runs, ax)
         texts.append(str(figure.get_label()))
-    figure.tight_layout()
     return look.describe(figure, " ".join(texts))
 
 

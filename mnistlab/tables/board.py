@@ -10,7 +10,7 @@ from mnistlab import comparison, reported
 from mnistlab.claims import FAIR_PAIRS
 from mnistlab.comparison import Gathered
 from mnistlab.judging import LEAST_SEEDS
-from mnistlab.models import FAMILIES
+from mnistlab.models import COLLECTION
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
 from mnistlab.store import awaits_runs
@@ -49,8 +49,7 @@ def missing(gathered: Gathered) -> Markdown:
     if gathered.missing:
         names = ", ".join(spec.title for spec in gathered.missing)
         sentences.append(f"**Missing in this build** and not shown: {names}.")
-    there = {run.name for run in gathered.everything}
-    awaited = [n for n in reported.finals() if awaits_runs(n) and n not in there]
+    awaited = [name for name in reported.finals() if awaits_runs(name)]
     if awaited:
         sentences.append(
             f"**No full run is committed yet** of {', '.join(awaited)}; "
@@ -102,10 +101,9 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> base.Table:
 
 def pairs() -> base.Table:
     """The fair pairs of 2019 and what they differ in, computed from the experiments."""
-    known = {e.name: e for family in FAMILIES.values() for e in family}
     rows = []
     for plain, other in FAIR_PAIRS:
-        one, two = known[plain], known[other]
+        one, two = COLLECTION[plain], COLLECTION[other]
         row = {"pair": f"{plain} and {other}"}
         for what, described in (
             ("dropouts", lambda e: len(settings(e, "Dropout"))),

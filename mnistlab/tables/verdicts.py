@@ -88,13 +88,6 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
         ]
     if missing:
         shown.append(f"<p>There is no full run of {', '.join(missing)}.</p>")
-    lacking = [p.about for p in judged.parts if not p.missing and not p.values]
-    if lacking:
-        shown.append(
-            "<p>The runs that are there lack what is measured (times on one identified "
-            "processor, or scores by both ways of batch normalisation): "
-            f"{html.escape(', '.join(dict.fromkeys(lacking)))}.</p>"
-        )
     found = judging.comparable(runs)
     names = {
         name for part in judged.parts for name in part.rule.models if name in found
