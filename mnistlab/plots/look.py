@@ -98,7 +98,7 @@ def row(
     """Draw a row: a point for each value, and a bar where there is an interval."""
     ax.scatter(values, [y] * len(values), color=[color], zorder=3, **options)
     if interval is not None:
-        ax.hlines(y, *interval, color=color, linewidth=6, alpha=0.35)
+        ax.hlines(y, interval[0], interval[1], color=color, linewidth=6, alpha=0.35)
 
 
 def describe(drawn: Drawn, text: str) -> Drawn:
