@@ -56,12 +56,15 @@ function duel() {
   /** @param {Read[]} pair */
   function curves(pair) {
     const all = pair.flatMap(({ curve }) => curve);
-    const [low, high] = [Math.min(...all), Math.max(...all)];
+    // By the share of errors: near 100 % accuracies would lie on each other.
+    const error = (/** @type {number} */ v) => Math.log(Math.max(1 - v, 0.0005));
+    const [low, high] = [Math.min(...all.map(error)), Math.max(...all.map(error))];
     const length = Math.max(...pair.map(({ curve }) => curve.length), 2);
     const x = (/** @type {number} */ i) => 60 + (560 * i) / (length - 1);
-    const y = (/** @type {number} */ v) => 220 - (190 * (v - low)) / (high - low || 1);
-    const ticks = [0, 1, 2, 3].map((i) => low + ((high - low) * i) / 3);
-    find("curves").innerHTML = ticks.map((v) => `<line x1="60" x2="620" y1="${y(v)}" y2="${y(v)}"/><text x="52" y="${y(v) + 4}" text-anchor="end">${(100 * v).toFixed(1)} %</text>`).join("")
+    const y = (/** @type {number} */ v) => 30 + (190 * (error(v) - low)) / (high - low || 1);
+    const inside = [0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995].filter((v) => error(v) >= low && error(v) <= high);
+    const ticks = inside.length > 1 ? inside : [Math.min(...all), Math.max(...all)];
+    find("curves").innerHTML = ticks.map((v) => `<line x1="60" x2="620" y1="${y(v)}" y2="${y(v)}"/><text x="52" y="${y(v) + 4}" text-anchor="end">${+(100 * v).toFixed(2)} %</text>`).join("")
       + pair.map(({ curve, id }, i) => `<polyline class="${"ab"[i]}" points="${curve.map((v, n) => `${x(n)},${y(v)}`).join(" ")}"/><line class="${"ab"[i]}" x1="${70 + 280 * i}" x2="${100 + 280 * i}" y1="12" y2="12" stroke-width="2"/><text x="${106 + 280 * i}" y="16">${"AB"[i]}: ${id}</text>`).join("")
       + `<text x="60" y="240">1</text><text x="620" y="240" text-anchor="end">epoch ${length}</text>`;
   }
