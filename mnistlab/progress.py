@@ -257,8 +257,8 @@ def forecast(board: Board) -> str:
     """What a training may take, before its first epoch, and what would be shorter."""
     at_a_time = min(board.workers, len(board.expected))
     text = (
-        f"About {duration(board.seconds_left)} of training with {at_a_time} at a time, "
-        "once workers have started (20 to 60 s)"
+        f"About {duration(max(board.seconds_left, 1))} of training with {at_a_time} "
+        "at a time, once workers have started (20 to 60 s)"
     )
     if board.seconds_left < 300:
         return f"{text}."

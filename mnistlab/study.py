@@ -16,7 +16,7 @@ from mnistlab.environment import BACKEND_PACKAGES, package_versions
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.sizes import layer_sizes
 from mnistlab.progress import Board, expected_seconds, in_cell
-from mnistlab.runs import KNOWN, Run, RunSpec
+from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import longest_first, train_runs
 from mnistlab.train import PROTOCOLS, Task
 
@@ -242,8 +242,8 @@ def study(
         One run for each experiment and seed, in the family's order.
 
     Raises:
-        StudyError: a parameter is wrong, a run has failed, or a run is missing where
-            `run_all.py` has trained before; experiments of one's own are trained.
+        StudyError: a parameter is wrong, a run has failed, or one of a family is
+            missing where `run_all.py` has trained before.
         mnistlab.files.DataError: the data cannot be had.
     """
     digits = data.load(dataset)
@@ -259,9 +259,8 @@ def study(
     )
     missing = [spec for spec, run in found.items() if run is None]
     in_build = os.environ.get("MNISTLAB_TRAIN") == "own"
-    planned = [spec for spec in missing if spec.task.experiment in KNOWN]
-    if in_build and planned:
-        names = "; ".join(spec.title for spec in planned)
+    if in_build and missing and isinstance(family, str):
+        names = "; ".join(spec.title for spec in missing)
         raise StudyError(
             f"not in {out}: training failed or was interrupted, or this notebook has "
             f"no parameter `family` for run_all.py to train it: {names}"

@@ -122,8 +122,8 @@ def _injected(page: Page, out: Path) -> dict[str, Any]:
 
 def _kernel_environment(out: Path) -> dict[str, str]:
     return {
-        # The collection's runs were trained before; one that is missing is an error.
-        # Experiments of a notebook's own are trained there.
+        # A family's runs were trained before; one that is missing is an error.
+        # Experiments that a notebook lists are trained there.
         "MNISTLAB_TRAIN": "own",
         "MNISTLAB_PAGE_FOLDER": str(out / "notebooks"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",

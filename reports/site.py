@@ -224,7 +224,7 @@ def _with_duels(text: str, root: str = "") -> str:
             return table[0]
         (one, a), (two, b) = list(firsts.items())[:2]
         link = f'<a href="{root}duel.html#{a},{b}">{one} and {two} side by side</a>'
-        return f'{table[0]}<p class="caption">{link}, or any other two runs.</p>'
+        return f'{table[0]}<p class="caption">{link}, or any other two full runs.</p>'
 
     return TABLE.sub(with_link, text)
 

@@ -143,6 +143,19 @@ def test_where_training_is_not_allowed_a_missing_run_is_an_error(tmp_path, monke
         study.study("mlp", profile="smoke", out=tmp_path)
 
 
+def test_a_model_of_the_collection_beside_one_of_ones_own_is_trained_in_a_build(
+    tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setenv("MNISTLAB_TRAIN", "own")
+    monkeypatch.setenv("MNISTLAB_PAGE_FOLDER", str(tmp_path / "notebooks"))
+    monkeypatch.setattr(
+        study, "train_runs", lambda specs, *_, **__: asked.extend(specs) or []
+    )
+    study.study([EXPERIMENTS["mlp_e1"], TINY], profile="smoke", out=tmp_path)
+    assert {spec.task.experiment.name for spec in asked} == {"mlp_e1", "tiny"}
+
+
 # What cannot come from the command; its mistakes are in test_bad_input.py.
 WRONG = {
     "near": (dict(family="conv22"), "did you mean 'conv2'"),
