@@ -1,5 +1,6 @@
 """What tests share: small real data, a small experiment, one thread for Keras."""
 
+import fcntl
 import json
 import os
 import re
@@ -174,13 +175,25 @@ KEPT = (
 )  # fmt: skip
 
 
+def small_part_of(digits, folder):
+    """Write a data set of a few of MNIST's pictures into a new folder."""
+    folder.mkdir()
+    arrays = {
+        "x_train": digits.x_train[:999], "y_train": digits.y_train[:999],
+        "x_test": digits.x_test[:300], "y_test": digits.y_test[:300],
+    }  # fmt: skip
+    np.savez(folder / "mnist.npz", **arrays)
+    return folder
+
+
 @pytest.fixture(scope="session")
-def checkout(tmp_path_factory):
-    """The library, the tool, and notebooks without figures; no committed runs.
+def checkout(tmp_path_factory, digits):
+    """The library, the tool, notebooks without figures, `pictures`; no committed runs.
 
     Its builds do all that builds do, and most of them in a quarter of the time.
     """
     folder = tmp_path_factory.mktemp("checkout")
+    small_part_of(digits, folder / "pictures")
     for part in ("mnistlab", "reports"):
         shutil.copytree(ROOT / part, folder / part)
     shutil.copy(ROOT / "run_all.py", folder)
@@ -194,6 +207,27 @@ def checkout(tmp_path_factory):
         notebook.cells = [title, *(c for c in kept if c.cell_type == "code")]
         nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkout_built(checkout, tmp_path_factory):
+    """The output of a build of that checkout; one for all processes of the tests."""
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    out = (base.parent if parallel else base) / "checkout-built"
+    with open(f"{out}.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.getsize(lock.name):
+            pages = [part for page in sorted(PAGES) for part in ("--only", page)]
+            done = command_of(checkout, *PICTURES, *pages, "--workers", 1, "--out", out)
+            assert done.returncode == 0, done.stdout + done.stderr
+            lock.write("built")
+    return out
+
+
+# An epoch takes a few hundredths of a second.
+PICTURES = ("--profile", "smoke", "--dataset", "pictures", "-p", "epochs=30")
+PAGES = {"data", "mlp", "compare"}
 
 
 def command_of(checkout, *arguments, **options):

@@ -15,12 +15,11 @@ import time
 
 import psutil
 import pytest
-from conftest import command_of, stored_runs
+from conftest import PICTURES, command_of, stored_runs
 
 from mnistlab import study, train
 
-# All three have dropout. An epoch takes a few hundredths of a second.
-BUILD = ("--profile", "smoke", "--only", "mlp", "-p", "epochs=30")
+BUILD = ("--only", "mlp", *PICTURES)  # all three have dropout
 LENGTHS = random.Random(2019)
 MOMENTS = [
     pytest.param(
@@ -74,18 +73,9 @@ def weights(out):
     return {name: record["weights_sha256"] for name, record in records(out).items()}
 
 
-@pytest.fixture(scope="module")
-def undisturbed(checkout, tmp_path_factory):
-    """The output of a build that ended well, with one worker."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    done = command_of(checkout, *BUILD, "--workers", "1", "--out", out)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
-
-
 @pytest.mark.parametrize(("what", "seconds"), MOMENTS)
 def test_a_killed_build_goes_on_and_ends_with_the_same_bits(
-    what, seconds, checkout, undisturbed, tmp_path
+    what, seconds, checkout, checkout_built, tmp_path
 ):
     build = start(checkout, *BUILD, "--out", tmp_path)
     until(lambda: any(tmp_path.glob("runs/*/*/state.npz")))
@@ -105,7 +95,7 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bits(
     done = command_of(checkout, *BUILD, "--out", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     now = records(tmp_path)
-    assert weights(tmp_path) == weights(undisturbed)
+    assert weights(tmp_path) == weights(checkout_built)
     summary = json.loads((tmp_path / "summary.json").read_text())
     for run in summary["runs"]:
         name = run["model"]
@@ -132,7 +122,7 @@ def interrupt(build, within):
 
 @pytest.mark.faults
 def test_an_interrupted_build_ends_in_ten_seconds_and_goes_on(
-    checkout, undisturbed, tmp_path
+    checkout, checkout_built, tmp_path
 ):
     """Ctrl-C while one page is being executed and other runs are being trained."""
     both = (*BUILD, "--only", "conv2", "--out", tmp_path)
@@ -157,7 +147,7 @@ def test_an_interrupted_build_ends_in_ten_seconds_and_goes_on(
 
     done = command_of(checkout, *both)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert weights(undisturbed).items() <= weights(tmp_path).items()
+    assert weights(checkout_built).items() <= weights(tmp_path).items()
     again = json.loads((tmp_path / "summary.json").read_text())
     for run in again["runs"]:
         reused = runs[run["model"]] == "trained"
@@ -183,9 +173,9 @@ def test_an_interrupt_while_the_workers_start_is_not_lost(number, checkout, tmp_
     until(lambda: not alive(family), seconds=5)
 
 
-def test_a_second_interrupt_stops_at_once(checkout, undisturbed, tmp_path):
+def test_a_second_interrupt_stops_at_once(checkout, checkout_built, tmp_path):
     """The first would have given the page that is being executed a few seconds."""
-    out = shutil.copytree(undisturbed, tmp_path / "out")
+    out = shutil.copytree(checkout_built, tmp_path / "out")
     (out / "notebooks" / "mlp.ipynb").unlink()
     build = start(checkout, *BUILD, "--out", out)
     until(lambda: (out / "failed" / "mlp.ipynb").exists())
@@ -197,7 +187,8 @@ def test_a_second_interrupt_stops_at_once(checkout, undisturbed, tmp_path):
     until(lambda: not alive(family), seconds=5)
 
 
-def test_a_second_build_says_who_holds_the_folder(checkout, run, tmp_path):
+def test_a_second_build_says_who_holds_the_folder(checkout, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(checkout)
     build = start(checkout, *BUILD, "--out", tmp_path)
     until(lambda: (tmp_path / ".holder").exists())
     code, _, errors = run(*BUILD, "--out", tmp_path)
@@ -213,9 +204,9 @@ def limit_files():
 
 
 def test_a_disk_that_is_full_is_one_line_and_spoils_nothing(
-    checkout, undisturbed, tmp_path
+    checkout, checkout_built, tmp_path
 ):
-    out = shutil.copytree(undisturbed, tmp_path / "out")
+    out = shutil.copytree(checkout_built, tmp_path / "out")
     before = {p: p.read_bytes() for p in out.rglob("*") if p.suffix != ".holder"
               and p.is_file() and p.parent != out}  # fmt: skip
     done = command_of(

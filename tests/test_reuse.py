@@ -7,11 +7,10 @@ import shutil
 import nbformat
 import numpy as np
 import pytest
-from conftest import command_of
+from conftest import PAGES, PICTURES, command_of
 
 RUNS = {"mlp_e1", "mlp_e2", "mlp_e3"}
-PAGES = {"data", "mlp", "compare"}
-ONLY = [part for page in sorted(PAGES) for part in ("--only", page)]
+ONLY = [part for page in PAGES for part in ("--only", page)]
 
 
 def replace_in(name, old, new):
@@ -135,28 +134,17 @@ BUILT = "an experiment"
 
 
 def command(copy, *arguments):
-    options = ("--profile", "smoke", "--dataset", "pictures", "--workers", "1")
-    return command_of(copy, *options, "--out", "out", *ONLY, *arguments)
-
-
-@pytest.fixture(scope="module")
-def original(checkout, tmp_path_factory, digits):
-    """A small checkout with a finished build."""
-    copy = shutil.copytree(checkout, tmp_path_factory.mktemp("original") / "mnistlab")
-    (copy / "pictures").mkdir()
-    np.savez(
-        copy / "pictures" / "mnist.npz",
-        x_train=digits.x_train[:999], y_train=digits.y_train[:999],
-        x_test=digits.x_test[:300], y_test=digits.y_test[:300],
-    )  # fmt: skip
-    done = command(copy)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return copy
+    return command_of(
+        copy, *PICTURES, *ONLY, "--workers", 1, "--out", "out", *arguments
+    )
 
 
 @pytest.fixture
-def copy(original, tmp_path):
-    return shutil.copytree(original, tmp_path / "mnistlab")
+def copy(checkout, checkout_built, tmp_path):
+    """A checkout of its own with a finished build."""
+    copy = shutil.copytree(checkout, tmp_path / "mnistlab")
+    shutil.copytree(checkout_built, copy / "out")
+    return copy
 
 
 @pytest.mark.parametrize("name", TOUCHED)

@@ -103,47 +103,6 @@ def test_comments_docstrings_and_formatting_are_not_code():
     )
 
 
-CHANGES = {
-    "layers": {"experiment": replace(TINY, layers=TINY.layers[:-1])},
-    "optimizer": {
-        "experiment": replace(
-            TINY, recipe=replace(TINY.recipe, optimizer=adadelta(1.0))
-        )
-    },
-    "learning rate": {
-        "experiment": replace(TINY, recipe=replace(TINY.recipe, optimizer=adam(0.002)))
-    },
-    "batch size": {
-        "experiment": replace(TINY, recipe=replace(TINY.recipe, batch_size=64))
-    },
-    "normalization": {
-        "experiment": replace(
-            TINY, recipe=replace(TINY.recipe, normalization=l2_normalize())
-        )
-    },
-    "seed": {"seed": 1},
-    "epochs": {"epochs": 4},
-    "protocol": {"protocol": "holdout"},
-    "train size": {"train_size": 255},
-    "test size": {"test_size": 127},
-    "image data format": {"image_data_format": "channels_first"},
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_each_value_that_decides_numbers_changes_the_key(digits, change):
-    changed = make_spec(digits, **CHANGES[change])
-    assert runs.run_key(changed) != runs.run_key(make_spec(digits))
-
-
-@pytest.mark.parametrize(
-    "change", [{"fingerprint": "0" * 64}, {"backend": "jax"}], ids=["data", "backend"]
-)
-def test_data_and_backend_change_the_key(digits, change):
-    spec = make_spec(digits)
-    assert runs.run_key(replace(spec, **change)) != runs.run_key(spec)
-
-
 @pytest.mark.parametrize("package", ["keras", "numpy", "tensorflow"])
 def test_each_library_version_changes_the_key(digits, monkeypatch, package):
     spec = make_spec(digits)
@@ -214,7 +173,7 @@ SPECS = st.builds(
         epochs=st.integers(1, 3),
         protocol=st.sampled_from(train.PROTOCOLS),
         train_size=st.integers(12, 13),
-        test_size=st.just(9),
+        test_size=st.integers(9, 10),
         image_data_format=st.sampled_from(["channels_last", "channels_first"]),
     ),
     dataset=st.just("d"),
@@ -241,11 +200,12 @@ def with_one_part_of(other, spec, part):
 
 
 PARTS = (
-    "fingerprint", "backend", "seed", "epochs", "protocol", "train_size",
+    "fingerprint", "backend", "seed", "epochs", "protocol", "train_size", "test_size",
     "image_data_format", "layers", "optimizer", "batch_size", "normalization",
 )  # fmt: skip
 
 
+@settings(deadline=None, max_examples=400)  # so that each part differs in some
 @given(SPECS, SPECS, st.sampled_from(PARTS))
 def test_equal_values_have_equal_keys_and_others_have_others(spec, other, part):
     """Also where one part alone is another."""

@@ -65,8 +65,10 @@ def test_a_worker_trains_the_same_bits_as_this_process(by_one_worker, keras, arr
 def test_a_run_that_fails_is_named_and_the_others_are_trained(by_one_worker):
     out, specs, results, _ = by_one_worker
     assert [result.kind for result in results] == ["trained"] * 3 + ["failed"]
-    assert "explodes, seed 0: the loss of epoch 1" in results[3].message
+    said = "explodes, seed 0: the loss of epoch 1 is not a finite number; try a smaller"
+    assert said in results[3].message
     assert len(stored_runs(out)) == 3
+    assert not list(out.glob("runs/explodes/*/*")), "nothing half-written"
 
 
 def test_progress_tells_every_epoch(by_one_worker):

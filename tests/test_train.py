@@ -62,23 +62,19 @@ def test_a_run_goes_on_in_another_process_with_the_same_bits(
     assert json.loads(done.stdout.splitlines()[-1]) == shas(finished)
 
 
+def with_recipe(**changes):
+    return {"experiment": replace(TINY, recipe=replace(TINY.recipe, **changes))}
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"seed": 1},
         {"protocol": "holdout"},
         {"train_size": 255},
-        {"experiment": replace(TINY, recipe=replace(TINY.recipe, batch_size=33))},
-        {
-            "experiment": replace(
-                TINY, recipe=replace(TINY.recipe, optimizer=adam(0.01))
-            )
-        },
-        {
-            "experiment": replace(
-                TINY, recipe=replace(TINY.recipe, normalization=l2_normalize())
-            )
-        },
+        with_recipe(batch_size=33),
+        with_recipe(optimizer=adam(0.01)),
+        with_recipe(normalization=l2_normalize()),
     ],
 )
 def test_what_is_in_the_key_changes_the_weights(finished, arrays, change):
