@@ -10,6 +10,8 @@ UV := $(shell command -v uv)
 INSTALL = $(if $(UV),uv pip install -q --python $(BIN)/python,$(BIN)/python -m pip \
 	install -q --disable-pip-version-check) -c constraints.txt
 INSTALLED := .venv/.installed
+OVERRIDES := .venv/share/jupyter/lab/settings/overrides.json
+NO_NEWS := {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 NPM := $(shell command -v npm)
 # Containers often have no other user.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -55,8 +57,7 @@ notebooks: $(INSTALLED)  ## copy the cells that families share from mlp.ipynb an
 	$(BIN)/python -m reports.notebooks
 
 lab: $(INSTALLED)  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks \
-		--LabApp.news_url=None $(AS_ROOT)
+	$(BIN)/jupyter lab --ip=127.0.0.1 --notebook-dir=notebooks $(AS_ROOT)
 
 check: $(INSTALLED) $(if $(NPM),node_modules/typescript)  ## lint, formatting, types, JavaScript too; no outputs in notebooks
 	$(BIN)/ruff check .
@@ -86,6 +87,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 		"venv module: install it (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
 	$(if $(UV),uv venv -q --clear --python $(PYTHON) .venv,$(PYTHON) -m venv .venv)
 	$(INSTALL) -e '.[dev]'
+	@# JupyterLab would ask on its first start whether to look for news.
+	@mkdir -p $(dir $(OVERRIDES)) && echo '$(NO_NEWS)' > $(OVERRIDES)
 	@# Outputs that JupyterLab saves do not reach git: the filter of .gitattributes.
 	@if git rev-parse --git-dir >/dev/null 2>&1; then \
 		git config filter.nbstripout.clean \
