@@ -232,7 +232,7 @@ def lab(tmp_path_factory):
     options = (
         "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
         "--ServerApp.port_retries=0", "--IdentityProvider.token=",
-        f"--notebook-dir={folder}",
+        f"--notebook-dir={folder}", "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     )  # fmt: skip
     command = [sys.executable, "-m", "jupyterlab", *options]
