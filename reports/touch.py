@@ -164,16 +164,10 @@ def write_duel(
 ) -> None:
     """Write duel.html: answers of all runs to the images that any of them got wrong.
 
-    Of `runs` those count that 2019's protocol trained on `dataset`, in full or not; a
-    short one has answered the first test images only. Runs with very many mistakes are
-    left out. All other images all have right, so that every count follows from these.
+    `runs` are full runs on the test images of `dataset`, one of each model and seed.
+    Those with very many mistakes are left out. All other images all have right, so
+    that every count follows from these.
     """
-    runs = [
-        run
-        for run in sorted(runs, key=lambda run: not run.compares_with_2019)
-        if run.record["dataset"]["fingerprint"] == dataset.fingerprint
-        and run.record["protocol"] == "replicate"
-    ]
     key = _key(runs, names)
     if is_current(site / "duel.html", key):
         return
@@ -181,24 +175,23 @@ def write_duel(
     shown = []
     for run in runs:
         answer, sure = run.predictions()
-        mistakes = answer != labels[: len(answer)]
+        mistakes = answer != labels
         if mistakes.sum() <= MOST_WRONG:
-            wrong[: len(answer)] |= mistakes
+            wrong |= mistakes
             shown.append((run, answer, sure))
     hard = np.flatnonzero(wrong)
-    said: dict[str, dict[str, Any]] = {}
-    for run, answer, sure in shown:
-        own, exact = hard[hard < len(answer)], f"{run.name}/{run.key16}"
-        name = f"{run.name}/{run.seed}"
-        said[exact if name in said else name] = {
-            "exact": exact,
-            "label": _label(run) + (f", key {run.key16}" if name in said else ""),
-            "count": len(answer),
+    said = [
+        {
+            "id": f"{run.name}/{run.seed}",
+            "exact": f"{run.name}/{run.key16}",
+            "label": f"{run.name}, seed {run.seed}",
             "curve": [epoch["val_accuracy"] for epoch in run.history],
-            "predicted": _base64(answer[own].tobytes()),
+            "predicted": _base64(answer[hard].tobytes()),
             # Down to whole 1/255: a page shows whole percent.
-            "sure": _base64(np.rint(sure[own] * 255).astype(np.uint8).tobytes()),
+            "sure": _base64(np.rint(sure[hard] * 255).astype(np.uint8).tobytes()),
         }
+        for run, answer, sure in shown
+    ]
     rows = -(-len(hard) // COLUMNS)
     sprite = np.zeros((max(rows, 1) * COLUMNS, 28, 28), np.uint8)
     sprite[: len(hard)] = dataset.x_test[hard]
@@ -206,17 +199,10 @@ def write_duel(
     png = io.BytesIO()
     Image.fromarray(sheet).save(png, "png", optimize=True)
     _write(site, "duel", names, key, "Two runs side by side", {
-        "runs": [{"id": name} | told for name, told in said.items()],
+        "runs": said,
+        "count": len(labels),
         "hard": [[int(i), int(labels[i])] for i in hard],
         "columns": COLUMNS,
         "left_out": len(runs) - len(shown),
         "sprite": "data:image/png;base64," + _base64(png.getvalue()),
     })  # fmt: skip
-
-
-def _label(run: Run) -> str:
-    """Model and seed, and how it was trained if not by its whole recipe."""
-    if run.is_whole:
-        return f"{run.name}, seed {run.seed}"
-    trained = f"{run.record['train_size']:,} images, {run.record['epochs']} epochs"
-    return f"{run.name}, seed {run.seed}, {trained}"

@@ -31,10 +31,10 @@ function difference(rightA, rightB, n) {
 }
 
 function duel() {
-  /** @typedef {{id: string, exact: string, label: string, count: number, curve: number[], predicted: string, sure: string}} Told */
+  /** @typedef {{id: string, exact: string, label: string, curve: number[], predicted: string, sure: string}} Told */
   const find = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
-  /** @type {{runs: Told[], hard: number[][], columns: number, sprite: string}} */
-  const { runs, hard, columns, sprite } = JSON.parse(find("data").textContent);
+  /** @type {{runs: Told[], count: number, hard: number[][], columns: number, sprite: string}} */
+  const { runs, count, hard, columns, sprite } = JSON.parse(find("data").textContent);
   if (!runs.length) return;
   const bytes = (/** @type {string} */ text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const style = document.createElement("style");
@@ -90,12 +90,10 @@ function duel() {
     const missing = asked.filter((name, n) => name && !found[n]);
     find("missing").textContent = missing.length ? `There is no run ${missing.join(" and no run ")} here: choose others below.` : "";
     const chosen = found.map((run, n) => run || runs[n ? runs.length - 1 : 0]);
-    // A short run has answered the first test images only.
-    const count = Math.min(...chosen.map((run) => run.count));
     [a.value, b.value] = chosen.map(({ id }) => id);
     const pair = chosen.map(read);
     const [one, two] = pair.map(({ right }) => right);
-    const which = (/** @type {(i: number) => boolean} */ test) => [...hard.keys()].filter((i) => hard[i][0] < count && test(i));
+    const which = (/** @type {(i: number) => boolean} */ test) => [...hard.keys()].filter(test);
     const onlyA = which((i) => one[i] && !two[i]);
     const onlyB = which((i) => two[i] && !one[i]);
     const neither = which((i) => !one[i] && !two[i]).length;
