@@ -72,7 +72,7 @@ def tell(runs: Sequence[Run], mnist: Dataset | None = None) -> Story:
         figure=_png(figure),
         alt=plots.alt_text(figure),
         verdicts=verdicts,
-        finds={"B": _b(runs), "D2": _d2(runs), "C2": _c2(runs)},
+        finds={"B": _b(runs), "A3": _a3(runs), "D2": _d2(runs), "C2": _c2(runs)},
         tries=tries(runs, mnist) if mnist else [],
     )
 
@@ -142,6 +142,21 @@ def _b(runs: Sequence[Run]) -> str:
         f"{100 * apart['black-and-white']:.0f} % (root mean square over "
         f"{len(inputs.tested)} models), with rows of unit length by "
         f"{100 * apart['rows']:.0f} %."
+    )
+
+
+def _a3(runs: Sequence[Run]) -> str:
+    scored = [run.batchnorm[0] for run in _own("conv3_a3", runs) if run.batchnorm]
+    said = reported.history("conv3_a3")[0]["val_accuracy"] or 0
+    text = f"A3 had {_percents([said])} after its first epoch in 2019."
+    if not scored:
+        return f"{text} No run of ours is scored both ways yet."
+    plain = _percents([scores["plain"]["accuracy"] for scores in scored])
+    debiased = _percents([scores["debiased"]["accuracy"] for scores in scored])
+    return (
+        f"{text} Ours has {plain} as today's Keras evaluates batch normalisation, and "
+        f"{debiased} with the same weights as Keras 2.2.4 evaluated it, dividing out "
+        "where its moving averages start."
     )
 
 

@@ -44,6 +44,17 @@ def test_d2s_sentence_says_what_its_runs_and_its_control_show():
     assert "such rates do not explain" in wrong
 
 
+def test_a3s_sentence_has_its_first_epoch_by_both_ways():
+    assert "No run of ours is scored both ways yet." in story._a3([fake("conv3_a3")])
+    run = fake("conv3_a3")
+    scores = {"plain": {"accuracy": 0.789}, "debiased": {"accuracy": 0.9645}}
+    vars(run)["batchnorm"] = [scores] * 5
+    text = story._a3([run])
+    assert "A3 had 97.73 % after its first epoch in 2019." in text
+    assert "Ours has 78.90 % as today" in text
+    assert "and 96.45 % with the same weights" in text
+
+
 def test_c2s_sentence_says_where_2019_lies_and_what_the_tails_show(tmp_path):
     tails = tmp_path / "tails.json"
     history = {"accuracy": [0.85] * EXPERIMENTS["conv5_c2"].recipe.epochs}
