@@ -17,7 +17,7 @@ Drawn = TypeVar("Drawn", Axes, Figure)
 # Okabe and Ito's colours as seaborn has them can be told apart by colour-blind eyes.
 # Within a family each model has its own; families differ in their marker.
 PALETTE = seaborn.color_palette("colorblind")
-MARKERS = dict(zip(FAMILIES, "oDs^v", strict=True))
+MARKERS = dict(zip(FAMILIES, "oDs^vP*", strict=False))  # a further family has one too
 _ORDER = {
     experiment.name: i
     for family in (*FAMILIES.values(), CONTROLS)
