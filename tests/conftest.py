@@ -374,3 +374,17 @@ def seeds(name, seeds=3, spread=0.0005, accuracy=0.99, **results):
         fake(name, seed, accuracy=accuracy + (seed % 3 - 1) * spread, **results)
         for seed in range(seeds)
     ]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    assert path, "there is no Chromium: on Debian and Ubuntu, apt install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()

@@ -38,20 +38,6 @@ def site(tmp_path_factory):
     return out / "site"
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    assert path, "there is no Chromium: on Debian and Ubuntu, apt install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(chromium):
     """A new page that notes what it asks for and complains of."""

@@ -187,19 +187,6 @@ def pages(tmp_path_factory):
     return site_of(tmp_path_factory.mktemp("touch"))
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(chromium):
     """A phone's page, touched or not, that notes what it asks for and complains of."""
