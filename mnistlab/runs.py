@@ -27,8 +27,7 @@ from mnistlab.models.experiment import (
 
 BATCHNORM = "batchnorm.json"  # the scores of mnistlab.batchnorm, beside a record
 FULL_MNIST = (60_000, 10_000)
-COLLECTED = frozenset(COLLECTION.values())
-KNOWN = COLLECTED.union(CONTROLS)
+KNOWN = frozenset((*COLLECTION.values(), *CONTROLS))
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Run:
     @property
     def compares_with_2019(self) -> bool:
         """Whether it is one of the collection, exactly as defined, and in full."""
-        return self.experiment in COLLECTED and self.is_whole
+        return self.experiment == COLLECTION.get(self.name) and self.is_whole
 
     def predictions(self) -> tuple[np.ndarray, np.ndarray]:
         """Predicted classes uint8 (test_size,) and their probabilities float32."""

@@ -245,7 +245,7 @@ def run_command(*arguments, script=ROOT / "run_all.py", **options):
         capture_output=True,
         text=True,
         cwd=script.parent,
-        timeout=900,
+        timeout=500,
         **options,
     )
 

@@ -5,7 +5,6 @@ import pandas as pd
 from mnistlab import reported
 from mnistlab.models import COLLECTION
 from mnistlab.models.experiment import Experiment, layer_names, with_output
-from mnistlab.reported import short
 from mnistlab.tables import architectures
 from mnistlab.tables.base import Table
 
@@ -39,7 +38,7 @@ def contradictions() -> Table:
     }
     a3, d1 = ALL["conv3_a3"], reported.history("conv3_d1")[-1]
     third = {name: fifth_weight(e) for name, e in ALL.items()}
-    right = ", ".join(short(n) for n, weight in third.items() if "output" in weight)
+    right = ", ".join(reported.short(n) for n, w in third.items() if "output" in w)
     accuracies = {name: final[name].test_accuracy for name in of_b}
     top = max(accuracies, key=accuracies.__getitem__)
     penalty = architectures.regularization(ALL[top])
@@ -53,7 +52,7 @@ def contradictions() -> Table:
     rows = [
         (1, "B34", "convolutions, B's table", said("conv5_b34", "#ConvNets"),
          len(architectures.settings(ALL["conv5_b34"], "Conv2D"))),
-        *((2, short(name), column, said(name, column), has)
+        *((2, reported.short(name), column, said(name, column), has)
           for name in ("conv5_b51", "conv5_b52")
           for column in ("Dropout", "BatchNormalization")
           for has in [bool(architectures.settings(ALL[name], column))]),
@@ -68,7 +67,7 @@ def contradictions() -> Table:
         (4, "D1", "test accuracy", said("conv3_d1", "test accuracy"),
          d1["val_accuracy"]),
         (4, "D1", "test loss", final["conv3_d1"].test_loss, d1["val_loss"]),
-        *((4, short(name), "training accuracy, best epoch",
+        *((4, reported.short(name), "training accuracy, best epoch",
            said(name, "training accuracy"), best(name))
           for name in ("conv3_d1", "conv7_d3")),
         (5, "all", "third weight violin", "Output Layer", "the output kernel for "
@@ -77,7 +76,7 @@ def contradictions() -> Table:
         (6, "C1 to C3", "variable testloss", "loss on the test set", "training loss"),
         (7, "C1 to C3", "batch size", said("conv2_c1", "batch size"),
          ", ".join({str(e.recipe.batch_size) for e in of_c})),
-        *((8, short(name), f"{column}, {final[name].letter}'s table",
+        *((8, reported.short(name), f"{column}, {final[name].letter}'s table",
            said(name, column), f"{exact}, which to 3 digits is {exact:.3f}")
           for name, column, exact in (
               ("conv2_a2", "training accuracy", final["conv2_a2"].train_accuracy),
@@ -85,7 +84,7 @@ def contradictions() -> Table:
               ("conv2_c1", "test accuracy", final["conv2_c1"].test_accuracy))),
         (9, "B", "regularised models", "end less accurate",
          f"B24 {accuracies['conv2_b24']} beats B22 {accuracies['conv2_b22']}; best is "
-         f"{short(top)} {accuracies[top]} with {penalty}"),
+         f"{reported.short(top)} {accuracies[top]} with {penalty}"),
         (10, "E3", "code against summary", "fewer layers in its code",
          f"{len(architectures.settings(ALL['mlp_e3'], 'Dense'))} hidden dense "
          "layers, as its summary says"),
