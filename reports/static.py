@@ -32,6 +32,8 @@ SHOWN = {
     JAVASCRIPT, "text/html", "text/markdown", "image/svg+xml",
     "image/png", "image/jpeg",
 }  # fmt: skip
+# What is shown as one of those.
+KNOWN = {"application/json", "text/latex", "text/plain"}
 OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
 TERMINAL_LINK = re.compile("\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)")
 CELL = re.compile(r'<div class="jp-Cell jp-(?:Code|Markdown)Cell')
@@ -144,13 +146,13 @@ def _shown(
             return [each for o in parts for each in _shown(o, models, page, place)]
     for kind in [kind for kind in data if kind.startswith("image/")]:
         if kind not in SHOWN:
-            data["text/html"] = _picture(kind, "".join(data[kind]))
+            data["text/html"] = _picture(kind, "".join(data.pop(kind)))
     if not SHOWN & data.keys():
         if "text/latex" in data:
             data["text/markdown"] = data["text/latex"]
         elif "application/json" in data:
             data["text/plain"] = json.dumps(data["application/json"], indent=1)
-    others = [k for k in data if k.startswith(("application/vnd", "text/vnd"))]
+    others = [kind for kind in data if kind not in KNOWN | SHOWN]
     others += ["a widget"] * (view is not None)
     if others and not SHOWN & data.keys() - {"text/html", JAVASCRIPT}:
         # Libraries that draw with scripts leave an empty element for them.

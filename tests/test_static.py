@@ -113,6 +113,11 @@ OUTPUTS = {
         {"application/vnd.vegalite.v5+json": {}, "text/plain": "Chart"},
         r"<pre.*>Chart</pre>.*application/vnd.vegalite.v5\+json needs", 1,
     ),
+    "geojson": ({"application/geo+json": {}}, r"geo\+json needs JupyterLab", 1),
+    "pdf": (
+        {"application/pdf": "JVBE", "text/plain": "<PDF>"},
+        "<pre.*>&lt;PDF&gt;</pre>.*application/pdf needs JupyterLab", 1,
+    ),
     "plotly for notebooks": (
         {
             "application/vnd.plotly.v1+json": {"data": []},
