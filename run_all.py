@@ -210,8 +210,8 @@ def _final_table(planned, published, started):
         click.secho(f"{spec.title}: {why}", fg="red")
     counts = Counter(status_of(planned, spec) for spec in planned.specs)
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    total = time.perf_counter() - started
-    click.echo(f"Runs: {text or 'none'}. {total:.0f} s.")
+    total = f"{time.perf_counter() - started:.0f} s."
+    click.echo(f"Runs: {text}. {total}" if text else total)
 
 
 def _prepare_streams():

@@ -56,6 +56,18 @@ def _interrupts_wait() -> Iterator[None]:
 
 
 @contextmanager
+def _muted(name: str) -> Iterator[None]:
+    """Mute a logger that tells of a lost connection with tracebacks."""
+    log = logging.getLogger(name)
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@contextmanager
 def running_cluster(address: str) -> Iterator[Any]:
     """A client of a running cluster."""
     from distributed import Client
@@ -69,24 +81,17 @@ def running_cluster(address: str) -> Iterator[Any]:
             f"--scheduler {address}: expected a Dask scheduler to answer there within "
             "10 seconds, and none did; start one with `dask scheduler` (README.md)"
         ) from error
-    # A connection that is lost would be logged with its tracebacks, again and again.
-    log = logging.getLogger("distributed.client")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        with client:
-            try:
-                yield client
-            except (OSError, CancelledError) as error:
-                gone = isinstance(error, CommClosedError) or client.status != "running"
-                if not gone:
-                    raise  # the disk is full, for instance
-                raise SchedulerGone(
-                    f"--scheduler {address}: the scheduler is gone; the same command "
-                    "goes on from the epochs that have finished"
-                ) from error
-    finally:
-        log.setLevel(level)
+    with _muted("distributed.client"), client:
+        try:
+            yield client
+        except (OSError, CancelledError) as error:
+            gone = isinstance(error, CommClosedError) or client.status != "running"
+            if not gone:
+                raise  # the disk is full, for instance
+            raise SchedulerGone(
+                f"--scheduler {address}: the scheduler is gone; the same command "
+                "goes on from the epochs that have finished"
+            ) from error
 
 
 @contextmanager
@@ -124,7 +129,12 @@ def local_cluster(count: int) -> Iterator[Any]:
             "critical"
         ),
     }
-    with dask.config.set(settings), _hidden_script(), ExitStack() as stack:
+    with (
+        dask.config.set(settings),
+        _muted("asyncio"),  # of what was under way when workers are killed
+        _hidden_script(),
+        ExitStack() as stack,
+    ):
         try:
             with socket.create_server(("127.0.0.1", 0)) as server:
                 socket.create_connection(server.getsockname(), timeout=10).close()

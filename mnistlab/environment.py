@@ -155,18 +155,23 @@ def _cpuinfo(name: str) -> str:
     return ""
 
 
+def _answer(command: Sequence[str], seconds: float) -> list[str]:
+    """The lines that a command prints; none, or warned of, if it has no answer."""
+    try:  # it hangs for ever where a driver is broken
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        warnings.warn(f"going on without a GPU: {error}", stacklevel=3)
+        return []
+    return asked.stdout.splitlines() if asked.returncode == 0 else []
+
+
 @cache
 def nvidia_smi(what: str) -> list[str]:
     """A line for each GPU; none without a driver, or, warned of, without an answer."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]
-    try:  # it hangs for ever where a driver is broken
-        listed = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
-        return []
-    return listed.stdout.splitlines() if listed.returncode == 0 else []
+    return _answer(command, 10)
 
 
 def gpus() -> list[str]:
@@ -180,16 +185,6 @@ def gpus() -> list[str]:
     if visible is None:
         visible = " ".join(nvidia_smi("index"))
     names = visible.replace(",", " ").split()
-    if not names:
-        return []
     script = "import keras; print(len(keras.distribution.list_devices('gpu')))"
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
-        )
-    except subprocess.TimeoutExpired as error:
-        warnings.warn(f"going on without a GPU: {error}", stacklevel=2)
-        return []
-    answer = asked.stdout.split()
-    usable = int(answer[-1]) if asked.returncode == 0 and answer else 0
-    return names[:usable]
+    answer = _answer([sys.executable, "-c", script], 120) if names else []
+    return names[: int(answer[-1])] if answer else []

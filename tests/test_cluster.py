@@ -317,3 +317,18 @@ def test_a_machine_without_shared_memory_is_told_in_one_line(monkeypatch):
     expected = r"no worker can be started here \(OSError: .*Read-only file system\)"
     with pytest.raises(ScheduleError, match=expected), local_cluster(1):
         pass
+
+
+def test_what_fails_as_workers_are_killed_is_not_told_with_tracebacks(caplog):
+    lost = threading.Event()
+
+    def lose():
+        future = client.loop.asyncio_loop.create_future()
+        future.set_exception(OSError("the stream is closed"))
+        del future  # as a broadcast does that was under way
+        lost.set()
+
+    with local_cluster(1) as client:
+        client.loop.add_callback(lose)
+        assert lost.wait(30)
+    assert "never retrieved" not in caplog.text
