@@ -376,6 +376,11 @@ def seeds(name, seeds=3, spread=0.0005, accuracy=0.99, **results):
     ]
 
 
+def each(names, *count, **results):
+    """Runs of several seeds of each of these models."""
+    return [run for name in names for run in seeds(name, *count, **results)]
+
+
 @pytest.fixture(scope="module")
 def chromium():
     from playwright.sync_api import sync_playwright
