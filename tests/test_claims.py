@@ -259,6 +259,7 @@ NEAR, FAR = [0.001, -0.001, 0.0005], [0.2, 0.3, 0.25]
         ([0.1, 0.6, 0.2], {"low": 0}, UNDECIDED),  # all above, their mean not surely
         ([0.6, 0.6, 0.6], {"low": 0}, SUPPORTED),
         ([1.0, 1.0, 1.0], {"low": 0}, SUPPORTED),  # equal whole numbers: 0.5 to 1.5
+        ([1.0, 1.0, 1.0], {"low": 0.7}, UNDECIDED),
         ([0.0, 0.0, 0.0], {"low": 0}, UNDECIDED),
         ([-1.0, -1.0, -1.0], {"low": 0}, CONTRADICTED),
         ([-0.6, -0.6], {"low": 0}, NOT_TESTED),
