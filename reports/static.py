@@ -144,9 +144,8 @@ def _shown(
         parts = list(_last_state(view.get("model_id", ""), models))
         if parts:
             return [each for o in parts for each in _shown(o, models, page, place)]
-    for kind in [kind for kind in data if kind.startswith("image/")]:
-        if kind not in SHOWN:
-            data["text/html"] = _picture(kind, "".join(data.pop(kind)))
+    for kind in [k for k in data if k.startswith("image/") and k not in SHOWN]:
+        data["text/html"] = _picture(kind, "".join(data.pop(kind)))
     if not SHOWN & data.keys():
         if "text/latex" in data:
             data["text/markdown"] = data["text/latex"]
@@ -248,9 +247,8 @@ def _on_site(path: str, names: Sequence[str], site: Path) -> str:
         return f"{file.stem}.html"
     if file.suffix == ".ipynb" and file.stem in names:
         return f"{file.stem}.html"
-    if not file.is_relative_to(project) or not file.is_file():
-        return ""
-    if file.stat().st_size > LARGEST:
+    is_ours = file.is_relative_to(project) and file.is_file()
+    if not is_ours or file.stat().st_size > LARGEST:
         return ""
     inside = f"files/{file.relative_to(project).as_posix()}"
     write_atomically(site / inside, file.read_bytes())

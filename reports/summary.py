@@ -124,6 +124,7 @@ EPOCHS_OF = {
     "conv5_b34": "loss",
     "conv5_b53": "loss",
     "conv5_b54": "loss",
+    "conv7_b71": "loss",
 }
 
 

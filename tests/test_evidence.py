@@ -133,10 +133,11 @@ def numbers_of_the_findings(runs, digits):
 
     yield f"still weighs {100 * 0.99**118:.0f} % after one epoch"
     yield f"{100 * 0.99**236:.0f} % after two"
-    a3 = found["conv3_a3"][0]
-    said_a3 = [entry["val_accuracy"] for entry in reported.history("conv3_a3")]
-    scores = [entry["debiased"]["accuracy"] for entry in a3.batchnorm]
-    for three in (percents(a3, (1, 2, 3)), *map(in_percent, (scores, said_a3))):
+    rows = [[entry["val_accuracy"] for entry in reported.history("conv3_a3")]]
+    for run in found["conv3_a3"].values():
+        for way in ("plain", "debiased"):
+            rows.append([entry[way]["accuracy"] for entry in run.batchnorm])
+    for three in map(in_percent, rows):
         yield f"{three[0]}, {three[1]} and {three[2]} %"
     both = a4[3].batchnorm[0]
     losses = [both[way]["cross_entropy"] for way in ("plain", "debiased")]
@@ -145,6 +146,13 @@ def numbers_of_the_findings(runs, digits):
     yield f"of {losses[1]:.3f} debiased"
     yield f"{100 * ways[0]:.2f} and {100 * ways[1]:.2f} %"
     yield f"(2019: {100 * reported.history('conv3_a4')[0]['val_accuracy']:.2f} %)"
+
+    swing = percents(found["conv7_b71"][0], (21, 24, 25))
+    yield f"{swing[0]} % after 21 epochs, {swing[1]} % after 24 and {swing[2]} % at its"
+    then = said["conv7_b71"]
+    yield f"2019 has {100 * then.test_accuracy:.2f} % and a test loss of"
+    ours = found["conv7_b71"][0].history[-1]["val_loss"]
+    yield f"{then.test_loss:.3f} (ours: {ours:.3f})"
 
     d2, printed = found["conv5_d2"][0], reported.history("conv5_d2")[0]
     yield f"{100 * printed['val_accuracy']:.2f} % after an epoch"
