@@ -172,7 +172,7 @@ def share_wrong(
     wrong = np.sum([~answers(run, y_test) for run in first], axis=0)
     counts = np.bincount(wrong, minlength=len(first) + 1)
     ax = look.panel(ax, 9, 3.6)
-    ax.bar(range(1, len(counts)), counts[1:], color="#0173b2")
+    ax.bar(range(1, len(counts)), counts[1:], color=look.PALETTE[0])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     found = f"{counts[0]:,} images are right in every model, {counts[-1]} wrong in all"
     ax.set(

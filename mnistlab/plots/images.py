@@ -49,7 +49,7 @@ def label_counts(
         {name: 100 * np.bincount(y, minlength=10) / len(y) for name, y in parts.items()}
     )
     ax = look.panel(ax, 7, 3.5)
-    shares.plot.bar(ax=ax, color=["#0173b2", "#de8f05"], width=0.8, rot=0)
+    shares.plot.bar(ax=ax, color=look.PALETTE[:2], width=0.8, rot=0)
     low, high = shares.min(axis=None), shares.max(axis=None)
     ax.set(
         xlabel="digit",

@@ -16,8 +16,8 @@ from mnistlab.plots import look
 from mnistlab.runs import Run
 
 COLOURS = {
-    "supported": "#0173b2",
-    "contradicted": "#d55e00",
+    "supported": look.PALETTE[0],
+    "contradicted": look.PALETTE[3],
     "undecided": "0.45",
     "not tested": "0.8",
 }
@@ -69,7 +69,7 @@ def _statement(ax: Axes, statement: str, parts: Sequence[Part], verdict: str) ->
     space = 0.05 * (max(ends) - min(ends))
     left, right = min(ends) - space, max(ends) + space
     holds = max(rule.low, left), min(rule.high, right)
-    ax.axvspan(*holds, color="#029e73", alpha=0.15, zorder=0)
+    ax.axvspan(*holds, color=look.PALETTE[2], alpha=0.15, zorder=0)
     ax.set_xlim(left, right)
     ax.set_xlabel(claims.with_unit(rule), fontsize=9)
     ax.tick_params(axis="x", labelsize=8)
