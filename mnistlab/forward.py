@@ -4,7 +4,7 @@ A page needs no framework for it, and a test holds it against Keras's own answer
 independent check of what `build` makes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -33,15 +33,19 @@ def activations(
     if not experiment.spatial:
         x = x.ravel()
     made = {}
-    layers = zip(layer_names(experiment), with_output(experiment), strict=True)
-    for name, layer in layers:
-        own = {
-            key.partition("/")[2]: value.astype(float)
-            for key, value in weights.items()
-            if key.partition("/")[0] == name
-        }
+    for name, layer, own in layers_with_weights(experiment, weights):
         x = made[name] = _apply(layer, own, x)
     return made
+
+
+def layers_with_weights(
+    experiment: Experiment, weights: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, Layer, dict[str, np.ndarray]]]:
+    """Each layer's name, itself, and its own weights, float64, as `kernel`."""
+    layers = zip(layer_names(experiment), with_output(experiment), strict=True)
+    parts = [(key.split("/"), value.astype(float)) for key, value in weights.items()]
+    for name, layer in layers:
+        yield name, layer, {part: value for (of, part), value in parts if of == name}
 
 
 def _apply(layer: Layer, own: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:

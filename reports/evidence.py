@@ -163,8 +163,9 @@ def keep(run: Run, results: Path = EVIDENCE) -> Path:
     """Copy a finished run into the evidence: its record, its predictions in 15 kB.
 
     Confidences are kept as float16, within 0.0003 of what they were. The first run of
-    each of the 28 models that has weights keeps them, also as float16. A record of a
-    checkout with uncommitted changes is refused: nobody could get that code again.
+    each of the 28 models that has weights keeps them, as float16 if that can hold them.
+    A record of a checkout with uncommitted changes is refused: nobody could get that
+    code again.
 
     Raises:
         ValueError: the record's commit is unknown or not clean.
@@ -176,14 +177,14 @@ def keep(run: Run, results: Path = EVIDENCE) -> Path:
         compressed=True, predicted=predicted, confidence=confidence.astype(np.float16)
     )
     store.write_atomically(folder / "predictions.npz", compact)
-    of_another = [
-        path for path in folder.parent.glob("*/weights.npz") if path.parent != folder
-    ]
-    if run.compares_with_2019 and not of_another:
-        halves: dict[str, Any] = {
-            name: values.astype(np.float16) for name, values in run.weights().items()
+    others = {path.parent for path in folder.parent.glob("*/weights.npz")} - {folder}
+    if run.compares_with_2019 and not others:
+        weights: dict[str, Any] = {
+            # float16 ends at 65,504: some variances of B71 are larger.
+            name: values.astype("f2" if np.abs(values).max() < 65_504 else "f4")
+            for name, values in run.weights().items()
         }
-        store.write_atomically(folder / "weights.npz", store.npz(**halves))
+        store.write_atomically(folder / "weights.npz", store.npz(**weights))
     if (run.folder / BATCHNORM).exists():
         scores = (run.folder / BATCHNORM).read_bytes()
         store.write_atomically(folder / BATCHNORM, scores)

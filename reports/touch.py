@@ -12,8 +12,8 @@ from PIL import Image
 
 from mnistlab.data import Dataset
 from mnistlab.environment import package_digest
+from mnistlab.forward import layers_with_weights
 from mnistlab.models import COLLECTION
-from mnistlab.models.experiment import layer_names, with_output
 from mnistlab.runs import Run
 from mnistlab.store import write_atomically
 from reports.site import TEMPLATES, finish, head, is_current, key_of, template
@@ -22,7 +22,6 @@ COLUMNS = 40  # of the sprite
 SMALL = 420_000  # bytes of float16 weights that a page loads at once
 MOST_WRONG = 1_000  # mistakes of a run in the duel: their images are in the page
 SILENT = ("not trained in full yet", "trained, but its weights are not kept yet")
-ORDER = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
 
 def _key(runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -89,14 +88,18 @@ def _facts(runs: Sequence[Run], labels: np.ndarray) -> dict[str, float] | None:
 
 
 def weights_script(run: Run) -> tuple[str, int]:
-    """A script that hands over a network, its weights float16 in base64, and bytes."""
-    weights = run.weights()
+    """A script that hands over a network, its weights float16 in base64, and bytes.
+
+    Of batch normalisation it has what is multiplied and what is added: a variance may
+    be more than float16 can hold.
+    """
     layers, parts = [], []
     experiment = run.experiment
-    named = zip(layer_names(experiment), with_output(experiment), strict=True)
-    for name, layer in named:
-        own = {part: weights.get(f"{name}/{part}") for part in ORDER}
-        kept = {part: array for part, array in own.items() if array is not None}
+    for name, layer, kept in layers_with_weights(experiment, run.weights()):
+        if layer.kind == "BatchNormalization":
+            variance = kept["moving_variance"] + layer.settings["epsilon"]
+            scale = kept["gamma"] / np.sqrt(variance)
+            kept = {"scale": scale, "shift": kept["beta"] - kept["moving_mean"] * scale}
         parts += [array.astype("<f2").ravel() for array in kept.values()]
         sizes = {part: array.size for part, array in kept.items()}
         settings = {k: v for k, v in layer.config if "regularizer" not in k}

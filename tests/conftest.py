@@ -62,14 +62,17 @@ def _plain_environment(monkeypatch):
 
 @pytest.fixture(scope="session")
 def _workers():
-    """Two workers that train for all tests: a new one imports Keras for six seconds."""
+    """Workers that train for all tests: a new one imports Keras for six seconds."""
     kept = ExitStack()
     clients = []
 
     @contextmanager
     def shared(count):
         if not clients:
-            clients.append(kept.enter_context(local_cluster(2)))
+            clients.append(kept.enter_context(local_cluster(count)))
+        if len(clients[0].nthreads()) < count:
+            clients[0].cluster.scale(count)
+            clients[0].wait_for_workers(count)
         try:
             yield clients[0]
         except BaseException:  # what it has begun is not to go on in the next test

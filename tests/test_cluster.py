@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, TINY, command_of, make_spec
+from conftest import ROOT, TINY, command_of, make_spec, run_through
 from distributed import Client
 
 from mnistlab import schedule, store
@@ -51,57 +51,110 @@ def dask(*arguments, **environment):
 
 
 @contextmanager
-def cluster(folder, workers=2, **foreign):
-    """The address of a scheduler with workers; `foreign` ones by name and package."""
-    file = folder / "scheduler.json"
+def workers(scheduler, **packages):
+    """More workers of a scheduler, by name and where their package is."""
+    address, file = scheduler
     with ExitStack() as stack:
-        stack.enter_context(
-            dask(
-                "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-                "--scheduler-file", file,
-                DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
-            )
-        )  # fmt: skip
-        packages = {f"own{number}": ROOT for number in range(workers)} | foreign
-        for name, package in packages.items():
-            stack.enter_context(
-                dask(
-                    "worker", "--name", name, "--nthreads", "1", "--no-dashboard",
-                    "--memory-limit", "0", "--scheduler-file", file,
-                    PYTHONPATH=str(package),
-                )
-            )  # fmt: skip
-        deadline = time.monotonic() + 30
-        while not file.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        address = json.loads(file.read_text())["address"]
         with Client(address) as client:
-            client.wait_for_workers(len(packages), timeout=60)
-        yield address
+            known = len(client.nthreads())
+            for name, package in packages.items():
+                stack.enter_context(
+                    dask(
+                        "worker", "--name", name, "--nthreads", "1", "--no-dashboard",
+                        "--memory-limit", "0", "--scheduler-file", file,
+                        PYTHONPATH=str(package),
+                    )
+                )  # fmt: skip
+            client.wait_for_workers(known + len(packages), timeout=60)
+        yield
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory):
-    with cluster(tmp_path_factory.mktemp("cluster")) as address:
-        yield address
+def scheduler(tmp_path_factory):
+    """A scheduler without workers: its address, and the file that has it."""
+    file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
+    with dask(
+        "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+        "--scheduler-file", file,
+        DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
+    ):  # fmt: skip
+        deadline = time.monotonic() + 30
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield json.loads(file.read_text())["address"], file
 
 
-def shas(results):
-    return [[e["weights_sha256"] for e in r.run.record["history"]] for r in results]
+@pytest.fixture(scope="module")
+def two_workers(scheduler):
+    """The address of that scheduler, with two workers of this code."""
+    with workers(scheduler, own0=ROOT, own1=ROOT):
+        yield scheduler[0]
 
 
-def test_two_workers_of_a_cluster_give_the_records_of_one_local_worker(
-    two_workers, digits, tmp_path
+def foreign_package(folder, change):
+    shutil.copytree(ROOT / "mnistlab", folder / "mnistlab")
+    change(folder / "mnistlab")
+    return folder
+
+
+def edit_train(package):
+    path = package / "train.py"
+    path.write_text(path.read_text().replace("PREDICT_BATCH = 500", "PREDICT_BATCH=9"))
+
+
+def uninstall(package):
+    # An editable installation is found behind an empty folder, so say it aloud.
+    text = "raise ModuleNotFoundError(\"No module named 'mnistlab'\")"
+    (package / "__init__.py").write_text(text)
+
+
+def test_workers_of_other_code_are_refused_and_nothing_is_trained_by_them(
+    scheduler, digits, run, tmp_path, request
 ):
+    """The first test here: at its beginning the cluster has no others."""
+    foreign = {
+        "edited": foreign_package(tmp_path / "edited", edit_train),
+        "without": foreign_package(tmp_path / "without", uninstall),
+    }
+    address, _ = scheduler
+    with workers(scheduler, **foreign):
+        code, _, errors = run(
+            "--profile", "smoke", "--only", "mlp",
+            "--scheduler", address, "--out", tmp_path / "none",
+        )  # fmt: skip
+        request.getfixturevalue("two_workers")
+        with pytest.warns(UserWarning, match="is not used") as caught:
+            (result,) = schedule.train_runs(
+                [make_spec(digits, epochs=1)], digits, tmp_path, scheduler=address
+            )
+    told = {str(w.message).split()[1]: str(w.message) for w in caught}
+    assert result.kind == "trained"
+    assert set(told) == {"edited", "without"}
+    assert "other code in mnistlab/train.py" in told["edited"]
+    assert "it has no such mnistlab" in told["without"]
+    assert code == 2
+    assert "worker edited at tcp://" in errors
+    assert "none of the cluster's workers may be used" in errors
+    assert "Traceback" not in errors
+
+
+def shas(history):
+    return [entry["weights_sha256"] for entry in history]
+
+
+def test_two_workers_of_a_cluster_give_the_records_of_this_process(
+    two_workers, digits, keras, arrays, tmp_path
+):
+    """Which are those of a local worker (test_schedule.py)."""
     specs = [make_spec(digits, seed=seed) for seed in (0, 1, 2)]
-    local = schedule.train_runs(specs, digits, tmp_path / "local", workers=1)
     remote = schedule.train_runs(
         specs, digits, tmp_path / "remote", scheduler=two_workers
     )
-    assert shas(local) == shas(remote)
-    for one, two in zip(local, remote, strict=True):
+    for spec, two in zip(specs, remote, strict=True):
+        one = store.write_run(tmp_path, spec, run_through(spec.task, arrays), {})
+        assert shas(one.history) == shas(two.history)
         for name in ("test", "train", "weights_sha256", "kernels", "key"):
-            assert one.run.record[name] == two.run.record[name], name
+            assert one.record[name] == two.run.record[name], name
 
 
 def kill_the_worker_of(address, name, times, when=None):
@@ -136,10 +189,10 @@ def kill_the_worker_of(address, name, times, when=None):
 
 @pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.faults), 2])
 def test_a_killed_worker_costs_an_epoch_and_no_bits(
-    two_workers, digits, tmp_path, epoch
+    two_workers, digits, keras, arrays, tmp_path, epoch
 ):
     spec = make_spec(digits, SLOW, epochs=2, train_size=1437)
-    undisturbed = schedule.train_runs([spec], digits, tmp_path / "local")
+    undisturbed = run_through(spec.task, arrays)
     seen, reached = [], threading.Event()
 
     def report(progress):
@@ -148,12 +201,12 @@ def test_a_killed_worker_costs_an_epoch_and_no_bits(
             reached.set()
 
     thread, killed = kill_the_worker_of(two_workers, "slow", times=1, when=reached)
-    disturbed = schedule.train_runs(
-        [spec], digits, tmp_path / "remote", scheduler=two_workers, report=report
+    (disturbed,) = schedule.train_runs(
+        [spec], digits, tmp_path, scheduler=two_workers, report=report
     )
     thread.join(10)
     assert len(killed) == 1
-    assert shas(disturbed) == shas(undisturbed)
+    assert shas(disturbed.history) == shas(undisturbed.history)
     assert seen == ["started", "epoch", "epoch", "trained"]
 
 
@@ -167,53 +220,6 @@ def test_a_run_that_kills_its_worker_twice_has_failed_and_the_others_go_on(
     assert len(killed) == 2
     assert [result.kind for result in results] == ["failed", "trained"]
     assert "its worker process died twice" in results[0].message
-
-
-def foreign_package(folder, change):
-    shutil.copytree(ROOT / "mnistlab", folder / "mnistlab")
-    change(folder / "mnistlab")
-    return folder
-
-
-def edit_train(package):
-    path = package / "train.py"
-    path.write_text(path.read_text().replace("PREDICT_BATCH = 500", "PREDICT_BATCH=9"))
-
-
-def uninstall(package):
-    # An editable installation is found behind an empty folder, so say it aloud.
-    text = "raise ModuleNotFoundError(\"No module named 'mnistlab'\")"
-    (package / "__init__.py").write_text(text)
-
-
-def test_workers_of_other_code_are_refused_and_nothing_is_trained_by_them(
-    checkout, digits, tmp_path
-):
-    edited = foreign_package(tmp_path / "edited", edit_train)
-    without = foreign_package(tmp_path / "without", uninstall)
-    spec = make_spec(digits, epochs=1)
-    with cluster(tmp_path, workers=1, edited=edited, without=without) as address:
-        with pytest.warns(UserWarning, match="is not used") as caught:
-            (result,) = schedule.train_runs(
-                [spec], digits, tmp_path / "out", scheduler=address
-            )
-        with Client(address) as client:
-            workers = client.scheduler_info(n_workers=-1)["workers"]
-            own = [url for url, known in workers.items() if known["name"] == "own0"]
-            client.retire_workers(own)
-        done = command_of(
-            checkout, "--profile", "smoke", "--only", "mlp",
-            "--scheduler", address, "--out", tmp_path / "none",
-        )  # fmt: skip
-    told = {str(w.message).split()[1]: str(w.message) for w in caught}
-    assert result.kind == "trained"
-    assert set(told) == {"edited", "without"}
-    assert "other code in mnistlab/train.py" in told["edited"]
-    assert "it has no such mnistlab" in told["without"]
-    assert done.returncode == 2
-    assert "worker edited at tcp://" in done.stderr
-    assert "none of the cluster's workers may be used" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_full_disk_is_not_taken_for_a_lost_scheduler(

@@ -37,7 +37,7 @@ def answering(run, folder, wrong, confidence=0.9):
     folder.mkdir(parents=True, exist_ok=True)
     sure = np.full(len(LABELS), confidence, np.float32)
     np.savez(folder / "predictions.npz", predicted=predicted, confidence=sure)
-    np.savez(folder / "weights.npz", k=np.float32([0.5, 1.0]))
+    np.savez(folder / "weights.npz", k=np.float32([0.5, 1.0]), variance=[1e6])
     (folder / "run.json").write_text(json.dumps(run.record))
     return Run(run.record, folder, run.status)
 
@@ -362,6 +362,7 @@ def test_evidence_is_kept_small_and_read_as_it_was(three, tmp_path):
     # The first run of a model keeps its weights, the next one does not.
     assert (folder / "weights.npz").exists()
     np.testing.assert_array_equal(kept.weights()["k"], np.float32([0.5, 1.0]))
+    assert kept.weights()["variance"] == 1e6, "float16 ends at 65,504"
     second = answering(three[2], tmp_path / "a", slice(0, 7))
     second = Run(second.record | {"commit": "a" * 40}, second.folder)
     assert not (evidence.keep(second, tmp_path / "results") / "weights.npz").exists()

@@ -92,7 +92,7 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bits(
 
     kept, finished = epochs_kept(tmp_path), records(tmp_path)
     assert kept
-    done = command_of(checkout, *BUILD, "--out", tmp_path)
+    done = command_of(checkout, *BUILD, "--workers", 1, "--out", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     now = records(tmp_path)
     assert weights(tmp_path) == weights(checkout_built)
@@ -209,9 +209,8 @@ def test_a_disk_that_is_full_is_one_line_and_spoils_nothing(
     out = shutil.copytree(checkout_built, tmp_path / "out")
     before = {p: p.read_bytes() for p in out.rglob("*") if p.suffix != ".holder"
               and p.is_file() and p.parent != out}  # fmt: skip
-    done = command_of(
-        checkout, *BUILD[:-1], "epochs=2", "--out", out, preexec_fn=limit_files
-    )
+    few = (*BUILD[:-1], "epochs=2", "--workers", 1)
+    done = command_of(checkout, *few, "--out", out, preexec_fn=limit_files)
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("\n") == 1
     assert "cannot write" in done.stderr

@@ -9,7 +9,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from conftest import EXPERIMENTS, TINY, make_spec, stored_runs
+from conftest import EXPERIMENTS, TINY, make_spec, run_through, stored_runs
 
 from mnistlab import (
     comparison,
@@ -55,11 +55,14 @@ def test_two_workers_train_the_same_bits_as_one(by_one_worker, digits, tmp_path)
         assert one.run.record["test"] == two.run.record["test"]
 
 
-def test_a_worker_trains_the_same_bits_as_this_process(by_one_worker, keras, arrays):
+def test_a_worker_gives_the_record_of_this_process(
+    by_one_worker, keras, arrays, tmp_path
+):
     _, specs, results, _ = by_one_worker
-    state = train.initial_state(specs[1].task)
-    epoch = train.train_epoch(specs[1].task, arrays, state)
-    assert epoch.history[0]["weights_sha256"] == shas(results[1].run)[0]
+    here = store.write_run(tmp_path, specs[1], run_through(specs[1].task, arrays), {})
+    assert shas(here) == shas(results[1].run)
+    for name in ("test", "train", "weights_sha256", "kernels", "key"):
+        assert here.record[name] == results[1].run.record[name], name
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_trained(by_one_worker):

@@ -145,9 +145,8 @@ function mnistlabNetwork() {
     if (layer.kind === "Flatten") return { shape: [x.data.length], data: x.data };
     if (layer.kind === "Dropout") return x;
     if (layer.kind !== "BatchNormalization") throw new Error(`no forward pass is written for ${layer.kind}`);
-    const n = own.gamma.length;
-    const scale = own.gamma.map((g, c) => g / Math.sqrt(own.moving_variance[c] + layer.settings.epsilon));
-    const data = x.data.map((v, i) => (v - own.moving_mean[i % n]) * scale[i % n] + own.beta[i % n]);
+    const n = own.scale.length;
+    const data = x.data.map((v, i) => v * own.scale[i % n] + own.shift[i % n]);
     return { shape: x.shape, data };
   }
 
