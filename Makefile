@@ -24,7 +24,8 @@ reports: $(INSTALLED)  ## execute all notebooks on the committed runs, write bui
 	$(BIN)/python run_all.py
 
 test: $(INSTALLED)  ## run the tests, no network needed
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile \
+	@# By name: xdist would begin with many short tests, and end with a few long ones.
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
 		-m "not faults and not browser and not tutorial"
 
 test-faults: $(INSTALLED)  ## kill and interrupt builds at many moments: a quarter hour
