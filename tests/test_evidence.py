@@ -94,9 +94,10 @@ def numbers_of_the_findings(runs, digits):
     """Parts of sentences of docs/findings.md, with their numbers as the runs are."""
     found = judging.comparable(runs)
     said = reported.finals()
+    verdicts = claims.judge_all(runs)
     parts = {
         (part.about, part.rule.quantity): part.planned
-        for verdict in claims.judge_all(runs).values()
+        for verdict in verdicts.values()
         for part in verdict.parts
     }
 
@@ -104,6 +105,41 @@ def numbers_of_the_findings(runs, digits):
         values = [v for name in names for v in parts[name, quantity]]
         return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
 
+    debiased = [
+        next(n for n, entry in enumerate(run.batchnorm, 1)
+             if entry["debiased"]["accuracy"] >= 0.985)
+        for run in found["conv3_a3"].values()
+    ]  # fmt: skip
+    saved = parts["conv3_a1 minus conv3_a3", "epochs saved"]
+    sooner = [int(n + more) for n, more in zip(debiased, saved, strict=True)]
+    yield "after {}, {} and {} epochs, A1 after {}, {} and {}".format(
+        *debiased, *sooner
+    )
+    dearer = between("ratio of CPU seconds", "conv3_a1 over conv3_a3", digits=2)
+    yield f"gets there in {dearer} times"
+    a3 = judging.trajectory("conv3_a3", list(found["conv3_a3"].values())).values
+    yield "2019's are {:.2f}, {:.2f} and {:.2f} times ours".format(*a3)
+    firsts = [f"{run.history[0]['loss']:.3f}" for run in found["conv3_a3"].values()]
+    then = reported.history("conv3_a3")[0]["loss"]
+    yield f"{then:.3f} in 2019 and {firsts[0]}, {firsts[1]} and {firsts[2]} in our"
+    b54 = judging.reproduction("conv5_b54", list(found["conv5_b54"].values()))
+    ends = in_percent((*b54.values, b54.reported, b54.interval.low, b54.interval.high))
+    yield "at {}, {} and {} %: so near each other that 2019's {} %".format(*ends)
+    yield "outside their interval ({} to {} %)".format(*ends[4:])
+    ends_below = verdicts["A-2"].parts[0].interval
+    limits = in_percent((ends_below.low, ends_below.high))
+    yield "its interval is {} to {} %".format(*limits)
+    beyond = between(
+        "test minus training cross-entropy", "conv5_b34", "conv5_b53", digits=3
+    )
+    yield f"(differences of {beyond})"
+    closed = between(
+        "gap closed, in cross-entropy",
+        "conv5_b51 against conv5_b53",
+        "conv5_b52 against conv5_b54",
+        digits=3,
+    )
+    yield f"test and training loss by {closed}"
     a4, plain = found["conv3_a4"], ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32")
     ends = [f"{100 * judging.accuracy(a4[seed]):.2f}" for seed in range(3)]
     yield f"{ends[0]}, {ends[1]} and {ends[2]} % in our three seeds"
