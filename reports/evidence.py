@@ -30,6 +30,7 @@ from mnistlab.models.controls import (
     LONGER,
     PORTING,
     ROWS,
+    conv3_a3_adadelta,
     conv3_a4_no_first_dropout,
     conv5_d2_dropout_half,
 )
@@ -95,6 +96,7 @@ WANTED = (
            epochs=3),
     Wanted("A3, with both ways of batch normalisation, for A-1", _named("conv3_a3"),
            batchnorm=True),
+    Wanted("A3 with the optimizer of its table", (conv3_a3_adadelta,), batchnorm=True),
     Wanted("A3 against A1, for A-1", _named("conv3_a1")),
     Wanted("the MLPs, for E-1 to E-3", FAMILIES["mlp"], range(5)),
     Wanted("A's models, for A-2", _named("conv2_a2 conv2_a5 conv3_a4")),

@@ -29,6 +29,9 @@ conv3_a4_no_first_dropout = _variant(
     conv3.conv3_a4, "no_first_dropout", (*_a4[:3], *_a4[4:])
 )
 
+# 2019's code of A3 has Adam, its table Adadelta, as the other models of A have.
+conv3_a3_adadelta = _variant(conv3.conv3_a3, "adadelta", optimizer=adadelta(1.0))
+
 # 2019's log of D2 begins like a guess; its summary prints no dropout rates.
 conv5_d2_dropout_half = _variant(
     conv5.conv5_d2,
@@ -58,6 +61,6 @@ PORTING = (
 )
 
 CONTROLS = (
-    conv3_a4_no_first_dropout, conv5_d2_dropout_half, *LONGER, *ROWS, *COLUMNS,
-    *PORTING,
+    conv3_a3_adadelta, conv3_a4_no_first_dropout, conv5_d2_dropout_half, *LONGER,
+    *ROWS, *COLUMNS, *PORTING,
 )  # fmt: skip
