@@ -245,8 +245,8 @@ def planned_seeds(name: str) -> int:
 
 
 def _planned(name: str, runs: Sequence[Run]) -> list[Run]:
-    """The runs of exactly the planned seeds of a model of 2019, or none."""
-    own = comparable([run for run in runs if run.compares_with_2019]).get(name, {})
+    """The runs of exactly the planned seeds of a model or control, or none."""
+    own = comparable(runs).get(name, {})
     found = [run for seed, run in own.items() if seed < planned_seeds(name)]
     return found if len(found) == planned_seeds(name) else []
 
@@ -299,16 +299,19 @@ def log_ratio(run: Run, printed: Sequence[Mapping[str, float | None]]) -> float 
     return float(np.mean(logs)) if logs else None
 
 
-def trajectory(name: str, runs: Sequence[Run]) -> Reproduction:
+def trajectory(
+    name: str, runs: Sequence[Run], control: str | None = None
+) -> Reproduction:
     """Compare 2019's training losses with ours, epoch by epoch: a ratio of 1 is alike.
 
     A seed's value is exp of the mean of ln(2019's loss / ours) over all epochs that
     2019 printed. The same training if 1 lies in the 95 % prediction interval (of the
     logarithms) and the mean ratio is within 0.90 to 1.10; another training if 1 lies
     outside; else undecided. Not tested without the planned seeds, or a printed loss.
+    With `control` the runs are those of that control and not of the model itself.
     """
     printed = reported.history(name)
-    found = [log_ratio(run, printed) for run in _planned(name, runs)]
+    found = [log_ratio(run, printed) for run in _planned(control or name, runs)]
     logs = [value for value in found if value is not None]
     if not logs:
         return Reproduction(NOT_TESTED, (), 1.0, None)

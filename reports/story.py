@@ -16,7 +16,7 @@ import numpy as np
 
 from mnistlab import claims, judging, reported
 from mnistlab.data import Dataset
-from mnistlab.models.controls import conv5_d2_dropout_half
+from mnistlab.models.controls import conv3_a3_adadelta, conv5_d2_dropout_half
 from mnistlab.runs import Run
 
 if TYPE_CHECKING:
@@ -156,7 +156,20 @@ def _a3(runs: Sequence[Run]) -> str:
     return (
         f"{text} Ours has {plain} as today's Keras evaluates batch normalisation, and "
         f"{debiased} with the same weights as Keras 2.2.4 evaluated it, dividing out "
-        "where its moving averages start."
+        f"where its moving averages start.{_a3s_optimizer(runs)}"
+    )
+
+
+def _a3s_optimizer(runs: Sequence[Run]) -> str:
+    by_code = judging.trajectory("conv3_a3", runs)
+    by_table = judging.trajectory("conv3_a3", runs, control=conv3_a3_adadelta.name)
+    if judging.NOT_TESTED in (by_code.verdict, by_table.verdict):
+        return ""
+    adam, adadelta = (_range(np.array(found.values)) for found in (by_code, by_table))
+    return (
+        " 2019's code trains A3 with Adam, its table says Adadelta. 2019's training "
+        f"losses are {adam} times ours with Adam ({by_code.verdict}), and {adadelta} "
+        f"times ours with Adadelta ({by_table.verdict})."
     )
 
 

@@ -55,6 +55,21 @@ def test_a3s_sentence_has_its_first_epoch_by_both_ways():
     assert "and 96.45 % with the same weights" in text
 
 
+def test_a3s_optimizer_is_told_once_both_have_their_seeds():
+    said = [entry["loss"] for entry in reported.history("conv3_a3")]
+
+    def own(name, *factors):
+        histories = ([factor * loss for loss in said] for factor in factors)
+        return [fake(name, s, history={"loss": h}) for s, h in enumerate(histories)]
+
+    adam = own("conv3_a3", 1.1, 1.09, 1.11)
+    assert story._a3s_optimizer(adam) == ""
+    assert story._a3s_optimizer([*adam, *own("conv3_a3_adadelta", 1, 1)]) == ""
+    text = story._a3s_optimizer([*adam, *own("conv3_a3_adadelta", 0.99, 1.0, 1.02)])
+    assert "0.90 to 0.92 times ours with Adam (other training)" in text
+    assert "0.98 to 1.01 times ours with Adadelta (same training)" in text
+
+
 def test_c2s_sentence_says_where_2019_lies_and_what_the_tails_show(tmp_path):
     tails = tmp_path / "tails.json"
     history = {"accuracy": [0.85] * EXPERIMENTS["conv5_c2"].recipe.epochs}
