@@ -29,7 +29,7 @@ class SchedulerGone(MnistlabError, ConnectionError):
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
+def interrupts_wait() -> Iterator[None]:
     """Answer an interrupt when what is begun has ended, and let it not reach children.
 
     Ctrl-C goes to the whole process group, but only this process is to answer it.
@@ -138,7 +138,7 @@ def local_cluster(count: int) -> Iterator[Any]:
         try:
             with socket.create_server(("127.0.0.1", 0)) as server:
                 socket.create_connection(server.getsockname(), timeout=10).close()
-            with _interrupts_wait():
+            with interrupts_wait():
                 cluster = stack.enter_context(
                     LocalCluster(
                         n_workers=count,

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mnistlab import store
+from mnistlab import clusters, store
 from mnistlab.runs import RunSpec
 from mnistlab.schedule import Progress, cost
 
@@ -212,7 +212,10 @@ def in_cell(board: Board) -> Iterator[Callable[[Progress], None]]:
     def report(progress: Progress) -> None:
         board.run(progress)
         if progress.kind == "epoch":
-            curves.update(live_curves(board.running) or HTML(""))
+            # Python drops what is raised in a callback of a weak reference, of which
+            # drawing has many.
+            with clusters.interrupts_wait():
+                curves.update(live_curves(board.running) or HTML(""))
 
     ticking = threading.Thread(
         target=contextvars.copy_context().run, args=(tick,), daemon=True

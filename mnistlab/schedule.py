@@ -198,8 +198,7 @@ def _train(
     def begin(spec: RunSpec, worker: str) -> None:
         again = spec in states or deaths[spec]
         if not again and not fresh:
-            checkpoint = store.read_checkpoint(out, spec)
-            if checkpoint:
+            if checkpoint := store.read_checkpoint(out, spec):
                 states[spec] = checkpoint
         state = states.get(spec)
         history = read_history(state) if state else []

@@ -55,7 +55,8 @@ def test_the_tutorial_can_be_gone_through(tmp_path):
             command = "sh -c 'cd notebooks && ../.venv/bin/python snippet.py'"
             assert re.search(r"^0\.\d+$", do(command), re.M)
             assert list(copy.glob("build/runs/conv2_b21_grey/*/run.json"))
-    smoke, planned, longer, seeds, mine = said
+    committed, smoke, planned, longer, seeds, mine = said
+    assert "Runs: 0 to train" in committed
     assert "Runs: 3 trained" in smoke
     assert "file://" in smoke
     assert len(re.findall("^run .* train", planned, re.M)) == 3

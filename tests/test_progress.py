@@ -1,10 +1,16 @@
 """What is shown while a build trains: counted right, and in words."""
 
+import gc
+import signal
+import weakref
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
 import pytest
 from conftest import make_spec
 from rich.console import Console
 
-from mnistlab.progress import Board, forecast, in_terminal, live_curves
+from mnistlab.progress import Board, forecast, in_cell, in_terminal, live_curves
 from mnistlab.schedule import Progress
 
 
@@ -124,3 +130,25 @@ def test_the_live_curve_is_2019s_of_each_run_that_is_trained(specs):
     assert [ax.get_title() for ax in figure.axes] == ["tiny, seed 0", "tiny, seed 1"]
     assert figure.axes[0].lines[0].get_ydata().tolist() == [2, 1]
     assert "Loss so far of tiny, seed 0" in figure.get_label()
+
+
+def test_an_interrupt_while_curves_are_drawn_is_not_lost(specs, monkeypatch):
+    """In a callback of a weak reference, where Python drops what is raised."""
+    interrupts = [signal.SIGINT]
+
+    class Shown:
+        def update(self, shown):
+            if not isinstance(shown, Board) and interrupts:
+                curve = plt.figure()
+                kept = weakref.ref(curve, lambda _: signal.raise_signal(*interrupts))
+                plt.close(curve)
+                del curve
+                gc.collect()
+                assert kept() is None
+                interrupts.clear()
+
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=None))
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Shown())
+    with pytest.raises(KeyboardInterrupt), in_cell(told(specs)) as report:
+        report(Progress("epoch", specs[0], history(1)))
+    assert interrupts == []
