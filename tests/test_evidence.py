@@ -122,6 +122,16 @@ def numbers_of_the_findings(runs, digits):
     firsts = [f"{run.history[0]['loss']:.3f}" for run in found["conv3_a3"].values()]
     then = reported.history("conv3_a3")[0]["loss"]
     yield f"{then:.3f} in 2019 and {firsts[0]}, {firsts[1]} and {firsts[2]} in our"
+    control = list(found["conv3_a3_adadelta"].values())
+    by_table = judging.trajectory("conv3_a3", control, control="conv3_a3_adadelta")
+    assert by_table.verdict == judging.OTHER, "They are not."
+    yield "2019's are {:.2f}, {:.2f} and {:.2f} times these".format(*by_table.values)
+    firsts = [f"{run.history[0]['loss']:.3f}" for run in control]
+    yield f"nearer to 2019's ({firsts[0]}, {firsts[1]} and {firsts[2]})"
+    with_adam = found["conv3_a3"].values()
+    ends = in_percent(map(judging.accuracy, (*control, *with_adam)))
+    yield "end at {}, {} and {} %".format(*ends[:3])
+    yield "seeds with Adam {}, {} and {} %".format(*ends[3:])
     b54 = judging.reproduction("conv5_b54", list(found["conv5_b54"].values()))
     ends = in_percent((*b54.values, b54.reported, b54.interval.low, b54.interval.high))
     yield "at {}, {} and {} %: so near each other that 2019's {} %".format(*ends)
