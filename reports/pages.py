@@ -328,9 +328,9 @@ def page_key_parts(
         "versions": [platform.python_version(), package_versions(DISPLAY_PACKAGES)],
     }
     if page.specs:
-        parts["evidence"] = sorted(
-            path.parent.name for path in EVIDENCE.glob("runs/*/*/run.json")
-        )
+        names = (path.parent.name for path in EVIDENCE.glob("runs/*/*/run.json"))
+        studies = sorted(PACKAGE.parent.glob("studies/*.json"))
+        parts["evidence"] = sorted(names), [path.read_text() for path in studies]
     return {
         name: hashlib.sha256(json.dumps(part, default=str).encode()).hexdigest()
         for name, part in parts.items()

@@ -5,7 +5,7 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import EXPERIMENTS, fake, seeds
+from conftest import EXPERIMENTS, ROOT, fake, seeds
 from matplotlib.collections import PathCollection
 from matplotlib.colors import same_color
 
@@ -339,6 +339,21 @@ def test_the_beginnings_of_d2_are_beside_its_control(three):
     first = [line.get_ydata()[0] for line in ax.lines]
     assert first == [0.5, 0.5, reported.history("conv5_d2")[0]["loss"]]
     assert "There are no runs" in plots.beginnings_of_d2(three).get_label()
+
+
+def test_lost_digits_are_seen_below_the_networks_that_have_all():
+    ax = plots.lost_digits(ROOT / "studies/c2_tails.json")
+    record = json.loads((ROOT / "studies/c2_tails.json").read_text())
+    shown = np.asarray(ax.collections[0].get_array()).reshape(-1, 10)
+    assert len(shown) == len(record["tails"]) == 20
+    low = [t["accuracy"] < 0.9 for t in record["tails"]]
+    lost = (shown < 50).any(axis=1)
+    assert lost.tolist() == sorted(low), "and only those have lost one"
+    assert f"{sum(low)} of 20 networks end below 90 %; C2 in 2019: 80.04 %" in (
+        ax.get_title()
+    )
+    rows = [text.get_text() for text in ax.get_yticklabels()]
+    assert rows[-1] == "seed 10: 79.41 %"
 
 
 def test_a_front_has_who_is_not_beaten():

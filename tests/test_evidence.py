@@ -152,7 +152,21 @@ def numbers_of_the_findings(runs, digits):
     yield f"test and training loss by {closed}"
     a4, plain = found["conv3_a4"], ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32")
     ends = [f"{100 * judging.accuracy(a4[seed]):.2f}" for seed in range(3)]
-    yield f"{ends[0]}, {ends[1]} and {ends[2]} % in our three seeds"
+    yield f"{ends[0]}, {ends[1]} and {ends[2]} % in the three planned seeds"
+    ends = [judging.accuracy(run) for run in a4.values()]
+    shown = in_percent((min(ends), max(ends), np.mean(ends)))
+    yield "They end between {} and {} %".format(*shown)
+    yield f"the mean of all {len(ends)} is {shown[2]} %"
+    assert sum(end < said["conv3_a4"].test_accuracy for end in ends) == 2, "two of them"
+    (part,) = verdicts["A-3"].parts
+    pairs = [100 * value for value in part.planned]
+    yield f"Over {len(pairs)} pairs A4 has {-np.mean(pairs):.2f} points less without"
+    yield "from {:.2f} to {:.2f} that".format(*(100 * end for end in part.interval))
+    yield f"differ by {min(pairs):.2f} to {max(pairs):.2f} points"
+    both = (a4, found["conv3_a4_no_first_dropout"])
+    spreads = [np.std([judging.accuracy(run) for run in own.values()], ddof=1)
+               for own in both]  # fmt: skip
+    yield "deviations of {:.1f} and {:.1f} points".format(*np.multiply(100, spreads))
     yield f"{100 * reported.history('conv3_a4')[3]['val_accuracy']:.2f} % in 2019"
     last = percents(found["conv3_a4_no_first_dropout"][1], (3, 4, 5))
     yield f"{last[0]}, {last[1]} and {last[2]} % after its last three epochs"
@@ -219,15 +233,21 @@ def numbers_of_the_findings(runs, digits):
     yield f"losses of {pair[0]:.3f} and {pair[1]:.3f} where 2019 has"
     yield f"has {then[0]:.3f} and {then[1]:.3f})"
 
-    c2, c3 = found["conv5_c2"][0], found["conv7_c3"][0]
-    yield f"our run ends at {100 * judging.accuracy(c2):.2f} %"
+    c2 = found["conv5_c2"][0]
+    yield f"run ends at {100 * judging.accuracy(c2):.2f} %"
     yield f"test loss of {c2.history[-1]['val_loss']:.3f}"
-    yield f"last accuracy is {100 * c2.history[-1]['accuracy']:.1f} %"
-    yield f"last loss {c2.history[-1]['loss']:.3f}; 2019's"
-    yield f"{100 * said['conv5_c2'].test_accuracy:.2f} % and "
-    yield f"C3 ({said['conv7_c3'].test_loss:.3f})"
-    yield f"our test loss ({c3.history[-1]['val_loss']:.3f})"
-    yield f"training loss ({c3.history[-1]['loss']:.3f})"
+    study = json.loads((ROOT / "studies/c2_tails.json").read_text())
+    assert (len(study["tails"]), study["epochs"], study["below_90"]) == (20, 20, 7)
+    low = [tail for tail in study["tails"] if tail["accuracy"] < 0.9]
+    lost = [share for tail in low for share in tail["recall"] if share < 0.5]
+    kept = [share for tail in low for share in tail["recall"] if share >= 0.5]
+    assert len(lost) == 8, "one of them has lost two"
+    yield "Seven of these end below 90 %"
+    yield f"at most {100 * max(lost):.0f} %, that of the others {100 * min(kept):.0f} %"
+    yield f"ends at {100 * min(tail['accuracy'] for tail in low):.2f} %: 2019's"
+    stays = in_percent(study["tails"][11]["test_accuracy"][:17])
+    yield f"Seed 11 has {min(stays)} to {max(stays)} % for 17 epochs"
+    yield f"{100 * said['conv5_c2'].test_accuracy:.2f} % is what two lost digits leave"
 
 
 def test_the_numbers_in_the_findings_are_those_of_the_runs(digits):

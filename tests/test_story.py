@@ -76,13 +76,13 @@ def test_c2s_sentence_says_where_2019_lies_and_what_the_tails_show(tmp_path):
     runs = seeds("conv5_c2", accuracy=0.98, history=history)
     high = story._c2(runs, tails)
     assert "97.95 to 98.05 % (3 full runs); 2019's is below that" in high
-    assert "seeds (" not in high
+    assert "all but two layers" not in high
     low = seeds("conv5_c2", accuracy=0.80, history=history)
     assert "is not below that" in story._c2(low, tails)
-    ends = [{"accuracy": 0.8}, {"accuracy": 0.97}]
-    tails.write_text(json.dumps({"tails": ends, "epochs": 20, "below_90": 1}))
+    ends = [{"accuracy": 0.8, "recall": [0.9, 0.02]}, {"accuracy": 0.97, "recall": [1]}]
+    tails.write_text(json.dumps({"tails": ends}))
     text = story._c2(runs, tails)
-    assert "2 seeds (20 epochs): they end at 80.00 to 97.00 %, 1 of them" in text
+    assert "With 2 seeds of all but two layers it ends at 80.00 to 97.00 %; 1" in text
 
 
 def test_the_counts_of_models_add_up():

@@ -10,6 +10,7 @@ from mnistlab.plots.errors import (
     agreement,
     confusion,
     errors_by_digit,
+    lost_digits,
     reliability,
     share_wrong,
 )

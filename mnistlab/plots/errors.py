@@ -1,6 +1,8 @@
 """Draw errors: which digits are taken for which, by whom, and how surely."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -85,6 +87,26 @@ def errors_by_digit(
         f"Share of each digit that each of {len(models)} models gets wrong; on "
         f"average {found}.",
     )
+
+
+def lost_digits(record: str | Path, ax: Axes | None = None) -> Axes:
+    """Draw how the networks of `studies/c2_tails.py` end, from its record, by digit.
+
+    A row is a network, the most accurate on top: the share of each digit that it gets
+    right, in percent.
+    """
+    study = json.loads(Path(record).read_text("utf-8"))
+    tails = sorted(study["tails"], key=lambda tail: -tail["accuracy"])
+    rows = [f"seed {t['seed']}: {100 * t['accuracy']:.2f} %" for t in tails]
+    shares = 100 * np.array([tail["recall"] for tail in tails])
+    ax = look.panel(ax, 8, 1.6 + 0.3 * len(rows))
+    options = {"cmap": "Blues", "fmt": ".0f", "yticklabels": rows}
+    _heatmap(shares, "images right (%)", ax, **options)
+    said = 100 * reported.finals()["conv5_c2"].test_accuracy
+    found = f"{study['below_90']} of {len(rows)} networks end below 90 %"
+    ax.set(xlabel="given digit", title=f"{found}; C2 in 2019: {said:.2f} %")
+    text = f"Share of each digit that each of them gets right: {'; '.join(rows)}."
+    return look.describe(ax, f"{found}. {text}")
 
 
 def agreement(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
