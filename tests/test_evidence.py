@@ -138,7 +138,7 @@ def numbers_of_the_findings(runs, digits):
     yield "outside their interval ({} to {} %)".format(*ends[4:])
     ends_below = verdicts["A-2"].parts[0].interval
     limits = in_percent((ends_below.low, ends_below.high))
-    yield "its interval is {} to {} %".format(*limits)
+    yield "interval of its mean is {} to {} % for".format(*limits)
     beyond = between(
         "test minus training cross-entropy", "conv5_b34", "conv5_b53", digits=3
     )
@@ -168,9 +168,6 @@ def numbers_of_the_findings(runs, digits):
                for own in both]  # fmt: skip
     yield "deviations of {:.1f} and {:.1f} points".format(*np.multiply(100, spreads))
     yield f"{100 * reported.history('conv3_a4')[3]['val_accuracy']:.2f} % in 2019"
-    last = percents(found["conv3_a4_no_first_dropout"][1], (3, 4, 5))
-    yield f"{last[0]}, {last[1]} and {last[2]} % after its last three epochs"
-
     rises = between("last test loss over lowest", *plain, digits=2)
     yield f"ends {rises} times its lowest value"
     names = {2: "two", 7: "seven", 8: "eight", 9: "nine", 10: "ten", 12: "twelve"}
