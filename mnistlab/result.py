@@ -60,9 +60,9 @@ def best_of(runs: Sequence[Run]) -> str:
     record, seeds = best.runs[0].record, len(best.runs)
     epochs = f"{record['epochs']} epoch{'s' if record['epochs'] > 1 else ''}"
     count = f"mean of {seeds} seeds" if seeds > 1 else "one run"
-    several = sum(len(score.runs) >= LEAST_SEEDS for score in found.values())
-    of = f"{several or len(found)} models"
-    of += f" with {LEAST_SEEDS} seeds or more" * bool(several)
+    enough = [score for score in found.values() if len(score.runs) >= LEAST_SEEDS]
+    of = f"{len(enough or found)} model{'s' * (len(enough or found) > 1)}"
+    of += f" with {LEAST_SEEDS} seeds or more" * bool(enough)
     return (
         f"Most accurate of {of}: {title(name)}, with "
         f"{100 * best.mean:.2f} % of {record['test_size']:,} test images right, after "

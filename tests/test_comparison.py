@@ -127,6 +127,10 @@ def test_a_headline_is_of_the_mean_and_not_of_the_luckiest_run():
     text = result.best_of(lucky + steady)
     assert "B21 · 2 conv, with 99.20 %" in text
     assert "mean of 2 seeds" in text
+    assert text.startswith("Most accurate of 2 models:")
+    third = fake("conv2_b21", 2, accuracy=0.992)
+    text = result.best_of([*lucky, *steady, third])
+    assert text.startswith("Most accurate of 1 model with 3 seeds or more:")
 
 
 def test_a_model_keeps_its_colour_and_marker_on_every_figure(three):
