@@ -170,10 +170,11 @@ def numbers_of_the_findings(runs, digits):
     yield f"{100 * reported.history('conv3_a4')[3]['val_accuracy']:.2f} % in 2019"
     rises = between("last test loss over lowest", *plain, digits=2)
     yield f"ends {rises} times its lowest value"
-    names = {2: "two", 7: "seven", 8: "eight", 9: "nine", 10: "ten", 12: "twelve"}
+    names = {13: "thirteen", 18: "eighteen"}
     lowest = [v for name in plain for v in parts[name, "epoch of the lowest test loss"]]
     early = sum(epoch < 10 for epoch in lowest)
-    yield f"of their {names[len(lowest)]} runs, {names[early]} have the lowest loss"
+    yield f"the {min(lowest):.0f}th to the {max(lowest):.0f}th between seeds. Of their"
+    yield f"Of their {names[len(lowest)]} runs, {names[early]} have the lowest loss"
     ratio, difference = (
         "validation over training loss",
         "validation minus training loss",
