@@ -81,7 +81,7 @@ def running_cluster(address: str) -> Iterator[Any]:
             f"--scheduler {address}: expected a Dask scheduler to answer there within "
             "10 seconds, and none did; start one with `dask scheduler` (README.md)"
         ) from error
-    with _muted("distributed.client"), client:
+    with _muted("distributed.client"), _muted("distributed.batched"), client:
         try:
             yield client
         except (OSError, CancelledError) as error:
