@@ -57,7 +57,8 @@ def best_of(runs: Sequence[Run]) -> str:
         return "No model has been trained in this build yet"
     found = scores(runs)
     name, best = next(iter(found.items()))
-    record, seeds = best.runs[0].record, len(best.runs)
+    run, seeds = best.runs[0], len(best.runs)
+    record = run.record
     epochs = f"{record['epochs']} epoch{'s' if record['epochs'] > 1 else ''}"
     count = f"mean of {seeds} seeds" if seeds > 1 else "one run"
     enough = [score for score in found.values() if len(score.runs) >= LEAST_SEEDS]
@@ -66,6 +67,6 @@ def best_of(runs: Sequence[Run]) -> str:
     return (
         f"Most accurate of {of}: {title(name)}, with "
         f"{100 * best.mean:.2f} % of {record['test_size']:,} test images right, after "
-        f"{epochs} on {record['train_size']:,} images ({record['dataset']['name']}, "
+        f"{epochs} on {run.trained_images:,} images ({record['dataset']['name']}, "
         f"{count})"
     )

@@ -47,12 +47,15 @@ class RunSpec:
 
 
 def key_parts(spec: RunSpec) -> dict[str, Any]:
-    """Everything that decides a run's numbers; two runs of equal parts are equal."""
+    """Everything that decides a run's numbers, as a record has it.
+
+    Two runs of equal parts are equal.
+    """
     task = asdict(spec.task)
     experiment = task.pop("experiment")
     # Names and the recipe's own number of epochs decide nothing.
     experiment["recipe"].pop("epochs")
-    return {
+    parts = {
         "layers": experiment["layers"],
         "recipe": experiment["recipe"],
         **task,
@@ -64,6 +67,7 @@ def key_parts(spec: RunSpec) -> dict[str, Any]:
         ),
         "code": code_digest(),
     }
+    return json.loads(json.dumps(parts))  # with lists for tuples
 
 
 def other_versions(runs: Sequence["Run"]) -> str:
@@ -153,6 +157,11 @@ class Run:
     def history(self) -> list[dict[str, Any]]:
         """One entry per epoch."""
         return self.record["history"]
+
+    @property
+    def trained_images(self) -> int:
+        """How many images it learned from, without those that holdout keeps back."""
+        return self.record["train_size"] - self.record["validation_size"]
 
     @property
     def is_whole(self) -> bool:

@@ -198,13 +198,15 @@ def committed_runs(name: str) -> tuple[Run, ...]:
     return tuple(sorted((run for run in found if run), key=lambda run: run.seed))
 
 
-def _without(parts: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Key parts, as in JSON, but for some of them."""
-    return {name: part for name, part in parts.items() if name not in names}
+def _committed_like(spec: RunSpec, *but: str) -> list[Run]:
+    """The committed runs of a model that have a specification's key parts, but some."""
 
+    def others(parts: dict[str, Any]) -> dict[str, Any]:
+        return {name: part for name, part in parts.items() if name not in but}
 
-def _as_json(spec: RunSpec) -> dict[str, Any]:
-    return json.loads(json.dumps(key_parts(spec)))
+    wanted = others(key_parts(spec))
+    runs = committed_runs(spec.task.experiment.name)
+    return [run for run in runs if others(run.record["key_parts"]) == wanted]
 
 
 def committed(spec: RunSpec) -> Run | None:
@@ -212,25 +214,13 @@ def committed(spec: RunSpec) -> Run | None:
 
     Architecture, recipe, data, seed, protocol and training code must be the same.
     """
-    wanted = _as_json(spec)
-    found = [
-        run
-        for run in committed_runs(spec.task.experiment.name)
-        if run.seed == spec.task.seed
-        and _without(run.record["key_parts"], "versions")
-        == _without(wanted, "versions")
-    ]
+    found, wanted = _committed_like(spec, "versions"), key_parts(spec)
     return min(found, key=lambda run: run.record["key_parts"] != wanted, default=None)
 
 
 def committed_seeds(spec: RunSpec) -> list[int]:
     """The seeds of the committed runs that are alike in all else."""
-    wanted = _without(_as_json(spec), "versions", "seed")
-    return [
-        run.seed
-        for run in committed_runs(spec.task.experiment.name)
-        if _without(run.record["key_parts"], "versions", "seed") == wanted
-    ]
+    return [run.seed for run in _committed_like(spec, "versions", "seed")]
 
 
 def awaits_runs(name: str) -> bool:

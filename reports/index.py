@@ -81,7 +81,7 @@ def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
         if record["epochs"] == run.experiment.recipe.epochs:
             epochs = "all epochs"
         title = (
-            f"{record['train_size']:,} images, {epochs}, {record['test_size']:,} test "
+            f"{run.trained_images:,} images, {epochs}, {record['test_size']:,} test "
             f"images, {record['protocol']}, {record['backend']}"
         )
         found.setdefault(title, []).append(run)

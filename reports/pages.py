@@ -283,9 +283,9 @@ def why_missing(out: Path, spec: RunSpec) -> str:
 
 
 def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Key parts with those of code, versions and recipe each by itself, as in JSON."""
+    """Key parts with those of code, versions and recipe each by itself."""
     flat: dict[str, Any] = {}
-    for name, part in json.loads(json.dumps(parts)).items():
+    for name, part in parts.items():
         if name in ("code", "versions", "recipe"):
             flat |= part
         else:

@@ -341,6 +341,7 @@ def fake(
         "protocol": "replicate",
         "image_data_format": "channels_last",
         "train_size": 60_000,
+        "validation_size": 0,
         "test_size": 10_000,
         "epochs": epochs,
         "seed": seed,

@@ -131,6 +131,10 @@ def test_a_headline_is_of_the_mean_and_not_of_the_luckiest_run():
     third = fake("conv2_b21", 2, accuracy=0.992)
     text = result.best_of([*lucky, *steady, third])
     assert text.startswith("Most accurate of 1 model with 3 seeds or more:")
+    assert "on 60,000 images" in text
+    held = Run(third.record | {"validation_size": 5_000}, third.folder)
+    assert "on 55,000 images" in result.best_of([held])
+    assert "55,000 training" in tables.amount([held])
 
 
 def test_a_model_keeps_its_colour_and_marker_on_every_figure(three):

@@ -80,9 +80,10 @@ def percent_range(interval: stats.Interval) -> str:
 def amount(runs: Sequence[Run]) -> str:
     """What runs were trained on: data, how much of it, protocol, backend."""
     kinds = {
-        f"{html.escape(r['dataset']['name'])}, {r['train_size']:,} training and "
+        f"{html.escape(r['dataset']['name'])}, {run.trained_images:,} training and "
         f"{r['test_size']:,} test images, protocol {r['protocol']}, {r['backend']}"
-        for r in (run.record for run in runs)
+        for run in runs
+        for r in [run.record]
     }
     return "; ".join(sorted(kinds)) + "." + versions_note(runs)
 
