@@ -92,7 +92,7 @@ B_CHEAP = _named(
 WANTED = (
     Wanted("a run of B's that have none", _named("conv5_b52 conv5_b54 conv7_b71"),
            (0,)),
-    Wanted("D2's first epochs with other dropouts", (conv5_d2_dropout_half,), (0,),
+    Wanted("D2's first epochs with other dropouts", (conv5_d2_dropout_half,),
            epochs=3),
     Wanted("A3, with both ways of batch normalisation, for A-1", _named("conv3_a3"),
            batchnorm=True),

@@ -213,11 +213,12 @@ def _d2(runs: Sequence[Run]) -> str:
     if not control:
         return f"{text} Whether other rates explain it is not tested yet."
     fits = "explain" if _is_near(halves) else "do not explain"
+    ends = _percents([judging.accuracy(run) for run in control])
     return (
-        f"{text} With all rates at 0.5 they are {_range(halves)} times ours (one run "
-        f"of {len(control[0].history)} epochs, which ends at "
-        f"{_percents([judging.accuracy(control[0])])}): such rates {fits} 2019's "
-        "beginning."
+        f"{text} With all rates at 0.5 they are {_range(halves)} times ours "
+        f"({len(control)} run{'s' if len(control) > 1 else ''} of "
+        f"{len(control[0].history)} epochs, test accuracy {ends}): such rates {fits} "
+        "2019's beginning."
     )
 
 

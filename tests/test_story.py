@@ -37,11 +37,14 @@ def test_d2s_sentence_says_what_its_runs_and_its_control_show():
     assert "2.00 times those of the printed architecture today (1 full run)" in alone
     assert alone.endswith("not tested yet.")
     explained = story._d2([other, control(1.01)])
-    assert "they are 0.99 times ours (one run of 3 epochs, which" in explained
+    assert "they are 0.99 times ours (1 run of 3 epochs, test" in explained
     assert "such rates explain" in explained
     wrong = story._d2([other, control(1.5)])
     assert "they are 0.67 times ours" in wrong
     assert "such rates do not explain" in wrong
+    both = story._d2([other, control(1.01), control(1.5)])
+    assert "(2 runs of 3 epochs, test" in both
+    assert "such rates do not explain" in both, "all must"
 
 
 def test_a3s_sentence_has_its_first_epoch_by_both_ways():
