@@ -231,9 +231,10 @@ def numbers_of_the_findings(runs, digits):
     yield f"losses of {pair[0]:.3f} and {pair[1]:.3f} where 2019 has"
     yield f"has {then[0]:.3f} and {then[1]:.3f})"
 
-    c2 = found["conv5_c2"][0]
-    yield f"run ends at {100 * judging.accuracy(c2):.2f} %"
-    yield f"test loss of {c2.history[-1]['val_loss']:.3f}"
+    c2 = found["conv5_c2"].values()
+    yield "end at {}, {} and {} %".format(*in_percent(map(judging.accuracy, c2)))
+    losses = [f"{run.history[-1]['val_loss']:.3f}" for run in c2]
+    yield f"test losses of {losses[0]}, {losses[1]} and {losses[2]}"
     study = json.loads((ROOT / "studies/c2_tails.json").read_text())
     assert (len(study["tails"]), study["epochs"], study["below_90"]) == (20, 20, 7)
     low = [tail for tail in study["tails"] if tail["accuracy"] < 0.9]
