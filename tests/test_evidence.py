@@ -170,7 +170,10 @@ def numbers_of_the_findings(runs, digits):
     yield f"{100 * reported.history('conv3_a4')[3]['val_accuracy']:.2f} % in 2019"
     rises = between("last test loss over lowest", *plain, digits=2)
     yield f"ends {rises} times its lowest value"
-    names = {13: "thirteen", 18: "eighteen"}
+    names = {5: "five", 7: "seven", 13: "thirteen", 18: "eighteen"}
+    ways = [verdict.verdict for verdict in verdicts.values()]
+    held, failed = map(ways.count, (judging.SUPPORTED, judging.CONTRADICTED))
+    yield f"conclusions {names[held + failed]} are decided, and {names[failed]} of"
     lowest = [v for name in plain for v in parts[name, "epoch of the lowest test loss"]]
     early = sum(epoch < 10 for epoch in lowest)
     yield f"the {min(lowest):.0f}th to the {max(lowest):.0f}th between seeds. Of their"
