@@ -123,8 +123,8 @@ def _own(name: str, runs: Sequence[Run]) -> list[Run]:
     return list(judging.comparable(runs).get(name, {}).values())
 
 
-def _runs(own: Sequence[Run]) -> str:
-    return f"{len(own)} full run{'s' if len(own) > 1 else ''}"
+def _runs(own: Sequence[Run], what: str = "full run") -> str:
+    return f"{len(own)} {what}{'s' if len(own) > 1 else ''}"
 
 
 def _b(runs: Sequence[Run]) -> str:
@@ -216,9 +216,8 @@ def _d2(runs: Sequence[Run]) -> str:
     ends = _percents([judging.accuracy(run) for run in control])
     return (
         f"{text} With all rates at 0.5 they are {_range(halves)} times ours "
-        f"({len(control)} run{'s' if len(control) > 1 else ''} of "
-        f"{len(control[0].history)} epochs, test accuracy {ends}): such rates {fits} "
-        "2019's beginning."
+        f"({_runs(control, 'run')} of {len(control[0].history)} epochs, test accuracy "
+        f"{ends}): such rates {fits} 2019's beginning."
     )
 
 
