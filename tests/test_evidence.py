@@ -178,6 +178,31 @@ def numbers_of_the_findings(runs, digits):
     early = sum(epoch < 10 for epoch in lowest)
     yield f"the {min(lowest):.0f}th to the {max(lowest):.0f}th between seeds. Of their"
     yield f"Of their {names[len(lowest)]} runs, {names[early]} have the lowest loss"
+    deep = ("conv2_c1", "conv5_c2", "conv7_c3")
+    first = [
+        next(e["epoch"] for e in run.history if e["val_accuracy"] >= 0.97)
+        for name in deep
+        for run in found[name].values()
+    ]
+    assert first[:3] == [1, 1, 1], "after its first epoch in all three seeds"
+    yield "five, after {}, {} and {}; C3, with eight, after {}, {} and {}.".format(
+        *first[3:]
+    )
+    ahead = [
+        100 * value
+        for name in deep[1:]
+        for value in parts[f"conv2_c1 minus {name}", "difference of test accuracy"]
+    ]
+    yield f"ends {min(ahead):.2f} to {max(ahead):.2f} points above C2 and C3"
+    gaps = [
+        [
+            100 * (run.record["train"]["accuracy"] - judging.accuracy(run))
+            for run in found[name].values()
+        ]
+        for name in deep
+    ]
+    c1, c2, c3 = (f"{min(own):.2f} to {max(own):.2f}" for own in gaps)
+    yield f"is {c1} points above test accuracy in C1, {c2} in C2 and {c3} in C3"
     ratio, difference = (
         "validation over training loss",
         "validation minus training loss",
