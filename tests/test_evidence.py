@@ -249,7 +249,11 @@ def numbers_of_the_findings(runs, digits):
     yield f"{percents(d2, [1])[0]} % and {d2.history[0]['loss']:.3f} after its first"
     higher = judging.accuracy(d2) - said["conv5_d2"].test_accuracy
     yield f"{100 * higher:.2f} points higher"
-    (half,) = store.committed_runs("conv5_d2_dropout_half")
+    half, *others = store.committed_runs("conv5_d2_dropout_half")
+    starts = [percents(run, [1])[0] for run in others]
+    losses = [f"{run.history[0]['loss']:.3f}" for run in others]
+    yield f"seeds 1 and 2 have {starts[0]} and {starts[1]} % after their first (losses"
+    yield f"(losses of {losses[0]} and {losses[1]})"
     third = reported.history("conv5_d2")[2]
     at_end = f"{percents(half, [3])[0]} %, a training loss of"
     yield f"({at_end} {half.history[-1]['loss']:.3f}), where 2019 had"
