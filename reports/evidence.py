@@ -112,13 +112,16 @@ WANTED = (
            _named("conv7_c3 conv7_d3")),
     Wanted("C's dear ones, for C-1 and C-2", _named("conv2_c1 conv5_c2")),
     Wanted("D's dear ones, for D-1", _named("conv3_d1 conv5_d2")),
-    Wanted("the dearer of B's deepest, for B-2", _named("conv7_b72"), (0,)),
+    Wanted("weights of A1, C3 and D3; D3's times beside D1's",
+           _named("conv3_a1 conv7_c3 conv7_d3"), (3,)),
     Wanted("75 epochs, for B-3", LONGER),
-    Wanted("B71 again, for B-2", _named("conv7_b71")),
     Wanted("the cheap of B, choosing nothing by the test set", B_CHEAP[:4], (0,),
            protocol="holdout"),
     Wanted("B with rows of unit length, as a control", ROWS, (0,)),
     Wanted("B with columns of unit length, as a control", COLUMNS, (0,)),
+    # Nine hours of one core, and three for each of B71.
+    Wanted("the dearer of B's deepest, for B-2", _named("conv7_b72"), (0,)),
+    Wanted("B71 again, for B-2", _named("conv7_b71")),
 )  # fmt: skip
 
 
