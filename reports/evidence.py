@@ -90,8 +90,7 @@ B_CHEAP = _named(
     "conv5_b51 conv5_b52 conv5_b53 conv5_b54"
 )
 WANTED = (
-    Wanted("a run of B's that have none", _named("conv5_b52 conv5_b54 conv7_b71"),
-           (0,)),
+    Wanted("B's dear ones", _named("conv5_b52 conv5_b54 conv7_b71"), (0,)),
     Wanted("D2's first epochs with other dropouts", (conv5_d2_dropout_half,),
            epochs=3),
     Wanted("A3, with both ways of batch normalisation, for A-1", _named("conv3_a3"),
@@ -101,7 +100,8 @@ WANTED = (
     Wanted("the MLPs, for E-1 to E-3", FAMILIES["mlp"], range(5)),
     Wanted("A's models, for A-2", _named("conv2_a2 conv2_a5 conv3_a4")),
     Wanted("weights of the MLPs, of one more seed", FAMILIES["mlp"], (5,)),
-    Wanted("weights of A's models", _named("conv2_a2 conv2_a5 conv3_a4"), (3,)),
+    Wanted("weights of more models; D3's times beside D1's",
+           _named("conv2_a2 conv2_a5 conv3_a4 conv3_a1 conv7_c3 conv7_d3"), (3,)),
     Wanted("what two traps of porting cost", PORTING, (0,)),
     Wanted("B on black-and-white images", B_CHEAP),
     Wanted("A4 with and without its first dropout, for A-3",
@@ -112,8 +112,6 @@ WANTED = (
            _named("conv7_c3 conv7_d3")),
     Wanted("C's dear ones, for C-1 and C-2", _named("conv2_c1 conv5_c2")),
     Wanted("D's dear ones, for D-1", _named("conv3_d1 conv5_d2")),
-    Wanted("weights of A1, C3 and D3; D3's times beside D1's",
-           _named("conv3_a1 conv7_c3 conv7_d3"), (3,)),
     Wanted("75 epochs, for B-3", LONGER),
     Wanted("the cheap of B, choosing nothing by the test set", B_CHEAP[:4], (0,),
            protocol="holdout"),
