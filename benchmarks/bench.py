@@ -60,7 +60,11 @@ def layer_text(layer: Layer) -> str:
 
 
 def plain_notebook(
-    experiment: Experiment, path: Path, train_size: int, epochs: int, seeds
+    experiment: Experiment,
+    path: Path,
+    train_size: int,
+    epochs: int,
+    seeds: Sequence[int],
 ) -> nbformat.NotebookNode:
     """The plain port of a model as a notebook that prints the seconds of its fits."""
     shape = (28, 28, 1) if experiment.spatial else (784,)
@@ -119,7 +123,11 @@ def run_plain(notebook: nbformat.NotebookNode, folder: Path) -> tuple[float, flo
 
 
 def run_ours(
-    experiment: Experiment, dataset: data.Dataset, train_size: int, address: str, out
+    experiment: Experiment,
+    dataset: data.Dataset,
+    train_size: int,
+    address: str,
+    out: Path,
 ) -> tuple[float, float]:
     """Seconds from the first task to the last record, and of an epoch of training."""
     from mnistlab.schedule import train_runs
@@ -134,7 +142,11 @@ def run_ours(
         specs, dataset, out, scheduler=address,
         report=lambda progress: times.append(time.perf_counter()),
     )  # fmt: skip
-    records = [result.run.record for result in results]
+    records = []
+    for result in results:
+        if result.run is None:
+            sys.exit(f"{result.spec.title}: {result.message}")
+        records.append(result.run.record)
     epoch = np.mean([record["history"][-1]["seconds"] for record in records])
     shutil.rmtree(out)
     return times[-1] - times[0], float(epoch)
@@ -187,7 +199,8 @@ def spread(values: Sequence[float]) -> str:
 
 def throughput(chosen: Sequence[Experiment], turns: int, folder: Path) -> None:
     """Print the ratio and the share of the matrix-product speed of each model."""
-    from mnistlab.schedule import _local_cluster, train_runs
+    from mnistlab.clusters import local_cluster
+    from mnistlab.schedule import train_runs
     from mnistlab.study import specify
 
     dataset = data.load("mnist")
@@ -202,7 +215,7 @@ def throughput(chosen: Sequence[Experiment], turns: int, folder: Path) -> None:
     click.echo(f"{dataset.sentence}; {EPOCHS} epochs, seeds 0 and 1, {turns} turns.\n")
     ratios: dict[str, list[float]] = {e.name: [] for e in chosen}
     shares: dict[str, list[float]] = {e.name: [] for e in chosen}
-    with _local_cluster(len(SEEDS)) as client:
+    with local_cluster(len(SEEDS)) as client:
         address = client.scheduler.address
         warm = specify("mlp", dataset, profile="smoke", seeds=SEEDS)
         train_runs(warm, dataset, folder / "warm", scheduler=address)
@@ -258,8 +271,9 @@ def whole_command(families: Sequence[str], turns: int, folder: Path) -> None:
             notebook = plain_notebook(experiment, folder / "mnist.npz", 4_096, 2, (0,))
             plain += run_plain(notebook, folder)[1]
         out = folder / f"command{turn}"
-        ours = timed(*only, "--out", str(out))
-        again.append(timed(*only, "--out", str(out)))
+        command = ("--profile", "quick", *only, "--out", str(out))
+        ours = timed(*command)
+        again.append(timed(*command))
         summary = json.loads((out / "summary.json").read_text())
         trained = 0.0
         for run in summary["runs"]:

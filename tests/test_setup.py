@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, metadata
 
@@ -132,3 +133,15 @@ def test_each_module_opens_with_why_it_exists():
         if path.suffix == ".py":
             text = path.read_text().removeprefix("#!/usr/bin/env python\n")
             assert text.startswith('"""'), path
+
+
+def test_the_benchmark_times_a_plain_notebook_beside_ours():
+    script = ROOT / "benchmarks" / "bench.py"
+    arguments = ["--model", "mlp_e1", "--turns", "1", "--no-command"]
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    ratio = re.search(r"^ratio geomean: ([0-9.]+)$", done.stdout, re.MULTILINE)
+    assert ratio and float(ratio[1]) > 0, done.stdout
+    assert "\n| mlp_e1 | " in done.stdout
