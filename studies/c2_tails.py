@@ -14,6 +14,7 @@ writes `studies/c2_tails.json` after each seed, and goes on from there.
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -57,7 +58,7 @@ def head_output(dataset: data.Dataset) -> list[np.ndarray]:
     ]
 
 
-def tail(shape: tuple[int, ...]):
+def tail(shape: tuple[int, ...]) -> Any:
     """The rest of C2, compiled, with new weights."""
     import keras
 
