@@ -2,6 +2,7 @@
 
 import html
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,13 +33,11 @@ class Table:
         if self.frame.empty:
             return caption
         shown = self.frame.apply(lambda cells: [_cell(cells.name, x) for x in cells])
+        # Where 2019's long names may break: before an inner capital.
+        shown.columns = [re.sub(r"(?<=[a-z_/])(?=[A-Z])", "<wbr>", c) for c in shown]
+        kind = "prose" if self.prose else "figures"
         with pd.option_context("display.max_colwidth", None):
-            body = shown.to_html(
-                escape=False,
-                index=False,
-                border=0,
-                classes="prose" if self.prose else "figures",
-            )
+            body = shown.to_html(escape=False, index=False, border=0, classes=kind)
         return body + caption
 
 

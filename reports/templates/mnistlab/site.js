@@ -100,10 +100,10 @@ function sortable(table) {
     if (!name) return;
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = name;
+    button.append(...header.childNodes);
     button.title = `Sort by ${name}`;
     button.addEventListener("click", () => sortBy(table, column, header));
-    header.replaceChildren(button);
+    header.append(button);
   });
 }
 
