@@ -2,13 +2,8 @@
 
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import batchnorm, conv, dense, dropout, flatten, pool
-from mnistlab.models.recipes import (
-    recipe_a,
-    recipe_b,
-    recipe_c,
-    regularized_conv,
-    regularized_head,
-)
+from mnistlab.models.recipes import l2_conv, l2_head, recipe_a, recipe_b, recipe_c
+from mnistlab.models.variants import with_kernels
 
 conv2_a2 = Experiment(
     name="conv2_a2",
@@ -37,34 +32,19 @@ conv2_b21 = Experiment(
     recipe=recipe_b,
 )  # fmt: skip
 
-conv2_b22 = Experiment(
-    name="conv2_b22",
-    layers=(
-        conv(32, 5), pool(), conv(64, 5), pool(),
-        flatten(), dense(128), dense(64),
-    ),
-    recipe=recipe_b,
-)  # fmt: skip
+conv2_b22 = with_kernels(5, conv2_b21, "conv2_b22")
 
 conv2_b23 = Experiment(
     name="conv2_b23",
     layers=(
-        regularized_conv(32, 3), pool(), dropout(0.5),
-        regularized_conv(64, 3), pool(), dropout(0.5),
-        *regularized_head,
+        l2_conv(32, 3), pool(), dropout(0.5),
+        l2_conv(64, 3), pool(), dropout(0.5),
+        *l2_head,
     ),
     recipe=recipe_b,
 )  # fmt: skip
 
-conv2_b24 = Experiment(
-    name="conv2_b24",
-    layers=(
-        regularized_conv(32, 5), pool(), dropout(0.5),
-        regularized_conv(64, 5), pool(), dropout(0.5),
-        *regularized_head,
-    ),
-    recipe=recipe_b,
-)  # fmt: skip
+conv2_b24 = with_kernels(5, conv2_b23, "conv2_b24")
 
 conv2_c1 = Experiment(
     name="conv2_c1",

@@ -4,13 +4,7 @@ from dataclasses import replace
 
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import adam, batchnorm, conv, dense, dropout, flatten, pool
-from mnistlab.models.recipes import (
-    recipe_a,
-    recipe_b,
-    recipe_d,
-    regularized_conv,
-    regularized_head,
-)
+from mnistlab.models.recipes import l2_conv, l2_head, recipe_a, recipe_b, recipe_d
 
 conv3_a1 = Experiment(
     name="conv3_a1",
@@ -65,10 +59,10 @@ conv3_b32 = Experiment(
 conv3_b33 = Experiment(
     name="conv3_b33",
     layers=(
-        regularized_conv(32, 3), pool(), dropout(0.5),
-        regularized_conv(64, 3), pool(), dropout(0.5),
-        regularized_conv(32, 3), pool(), dropout(0.5),
-        *regularized_head,
+        l2_conv(32, 3), pool(), dropout(0.5),
+        l2_conv(64, 3), pool(), dropout(0.5),
+        l2_conv(32, 3), pool(), dropout(0.5),
+        *l2_head,
     ),
     recipe=recipe_b,
 )  # fmt: skip

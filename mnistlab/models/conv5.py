@@ -4,17 +4,12 @@ from functools import partial
 
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import batchnorm, conv, dense, dropout, flatten, pool
-from mnistlab.models.recipes import (
-    recipe_b,
-    recipe_c,
-    recipe_d,
-    regularized_conv,
-    regularized_head,
-)
+from mnistlab.models.recipes import l2_conv, l2_head, recipe_b, recipe_c, recipe_d
+from mnistlab.models.variants import with_kernels
 
 same_conv = partial(conv, padding="same")
 same_pool = pool(padding="same")
-same_regularized_conv = partial(regularized_conv, padding="same")
+same_l2_conv = partial(l2_conv, padding="same")
 plain_head = (
     flatten(),
     dense(128), batchnorm(), dropout(0.5),
@@ -25,12 +20,12 @@ plain_head = (
 conv5_b34 = Experiment(
     name="conv5_b34",
     layers=(
-        same_regularized_conv(32, 5), same_pool, dropout(0.5),
-        same_regularized_conv(64, 5), same_pool, dropout(0.5),
-        same_regularized_conv(32, 5), same_pool, dropout(0.5),
-        same_regularized_conv(32, 5), pool(), dropout(0.5),
-        same_regularized_conv(32, 5), same_pool, dropout(0.5),
-        *regularized_head,
+        same_l2_conv(32, 5), same_pool, dropout(0.5),
+        same_l2_conv(64, 5), same_pool, dropout(0.5),
+        same_l2_conv(32, 5), same_pool, dropout(0.5),
+        same_l2_conv(32, 5), pool(), dropout(0.5),
+        same_l2_conv(32, 5), same_pool, dropout(0.5),
+        *l2_head,
     ),
     recipe=recipe_b,
 )  # fmt: skip
@@ -48,44 +43,22 @@ conv5_b51 = Experiment(
     recipe=recipe_b,
 )  # fmt: skip
 
-conv5_b52 = Experiment(
-    name="conv5_b52",
-    layers=(
-        same_conv(32, 5), same_pool,
-        same_conv(64, 5), same_pool,
-        same_conv(64, 5), same_pool,
-        same_conv(64, 5), same_pool,
-        same_conv(32, 5), same_pool,
-        *plain_head,
-    ),
-    recipe=recipe_b,
-)  # fmt: skip
+conv5_b52 = with_kernels(5, conv5_b51, "conv5_b52")
 
 conv5_b53 = Experiment(
     name="conv5_b53",
     layers=(
-        same_regularized_conv(32, 3), same_pool, dropout(0.5),
-        same_regularized_conv(64, 3), same_pool, dropout(0.5),
-        same_regularized_conv(64, 3), same_pool, dropout(0.5),
-        same_regularized_conv(64, 3), same_pool, dropout(0.5),
-        same_regularized_conv(32, 3), same_pool, dropout(0.5),
-        *regularized_head,
+        same_l2_conv(32, 3), same_pool, dropout(0.5),
+        same_l2_conv(64, 3), same_pool, dropout(0.5),
+        same_l2_conv(64, 3), same_pool, dropout(0.5),
+        same_l2_conv(64, 3), same_pool, dropout(0.5),
+        same_l2_conv(32, 3), same_pool, dropout(0.5),
+        *l2_head,
     ),
     recipe=recipe_b,
 )  # fmt: skip
 
-conv5_b54 = Experiment(
-    name="conv5_b54",
-    layers=(
-        same_regularized_conv(32, 5), same_pool, dropout(0.5),
-        same_regularized_conv(64, 5), same_pool, dropout(0.5),
-        same_regularized_conv(64, 5), same_pool, dropout(0.5),
-        same_regularized_conv(64, 5), same_pool, dropout(0.5),
-        same_regularized_conv(32, 5), same_pool, dropout(0.5),
-        *regularized_head,
-    ),
-    recipe=recipe_b,
-)  # fmt: skip
+conv5_b54 = with_kernels(5, conv5_b53, "conv5_b54")
 
 conv5_c2 = Experiment(
     name="conv5_c2",

@@ -4,47 +4,29 @@ from functools import partial
 
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import batchnorm, conv, dense, dropout, flatten, pool
-from mnistlab.models.recipes import (
-    recipe_b,
-    recipe_c,
-    recipe_d,
-    regularized_conv,
-    regularized_head,
-)
+from mnistlab.models.recipes import l2_conv, l2_head, recipe_b, recipe_c, recipe_d
+from mnistlab.models.variants import with_kernels
 
 same_conv = partial(conv, padding="same")
 same_pool = pool(padding="same")
-same_regularized_conv = partial(regularized_conv, padding="same")
+same_l2_conv = partial(l2_conv, padding="same")
 
 conv7_b71 = Experiment(
     name="conv7_b71",
     layers=(
-        same_regularized_conv(32, 3), dropout(0.5),
-        same_regularized_conv(64, 3), dropout(0.5),
-        same_regularized_conv(64, 3), same_pool, dropout(0.5),
-        same_regularized_conv(64, 3), dropout(0.5),
-        same_regularized_conv(64, 3), dropout(0.5),
-        same_regularized_conv(32, 3), dropout(0.5), same_pool,
-        same_regularized_conv(32, 3), dropout(0.5),
-        *regularized_head,
+        same_l2_conv(32, 3), dropout(0.5),
+        same_l2_conv(64, 3), dropout(0.5),
+        same_l2_conv(64, 3), same_pool, dropout(0.5),
+        same_l2_conv(64, 3), dropout(0.5),
+        same_l2_conv(64, 3), dropout(0.5),
+        same_l2_conv(32, 3), dropout(0.5), same_pool,
+        same_l2_conv(32, 3), dropout(0.5),
+        *l2_head,
     ),
     recipe=recipe_b,
 )  # fmt: skip
 
-conv7_b72 = Experiment(
-    name="conv7_b72",
-    layers=(
-        same_regularized_conv(32, 5), dropout(0.5),
-        same_regularized_conv(64, 5), dropout(0.5),
-        same_regularized_conv(64, 5), same_pool, dropout(0.5),
-        same_regularized_conv(64, 5), dropout(0.5),
-        same_regularized_conv(64, 5), dropout(0.5),
-        same_regularized_conv(32, 5), dropout(0.5), same_pool,
-        same_regularized_conv(32, 5), dropout(0.5),
-        *regularized_head,
-    ),
-    recipe=recipe_b,
-)  # fmt: skip
+conv7_b72 = with_kernels(5, conv7_b71, "conv7_b72")
 
 conv7_c3 = Experiment(
     name="conv7_c3",

@@ -26,10 +26,10 @@ recipe_c = Recipe(adam(), batch_size=100, epochs=20)
 recipe_d = Recipe(adam(), batch_size=128, epochs=12)
 recipe_e = Recipe(adam(), batch_size=128, epochs=20)
 
-regularized_conv = partial(conv, initializer="he_normal", l2=1e-5)
-regularized_dense = partial(dense, initializer="he_normal", l2=1e-5)
-regularized_head = (
+l2_conv = partial(conv, initializer="he_normal", l2=1e-5)
+l2_dense = partial(dense, initializer="he_normal", l2=1e-5)
+l2_head = (
     flatten(),
-    regularized_dense(128), batchnorm(), dropout(0.5),
-    regularized_dense(64), batchnorm(), dropout(0.5),
+    l2_dense(128), batchnorm(), dropout(0.5),
+    l2_dense(64), batchnorm(), dropout(0.5),
 )  # fmt: skip
