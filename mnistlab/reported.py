@@ -1,7 +1,7 @@
-"""What 2019 printed: final figures, epochs, table entries, conclusions.
+"""What 2019 printed: final figures, epochs, conclusions.
 
-The figures are those of the training logs and printed evaluations; `entries` are
-those cells of 2019's tables that say something else. Knows nobody.
+The figures are those of the training logs and printed evaluations. Imports no other
+module.
 """
 
 import csv
@@ -18,7 +18,6 @@ class Reported:
 
     name: str
     letter: str
-    label: str
     title: str
     train_accuracy: float | None
     test_accuracy: float
@@ -69,7 +68,6 @@ def finals() -> dict[str, Reported]:
         name: Reported(
             name=name,
             letter=row["model"][0],
-            label=row["label_2019"],
             title=f"{row['model']} · {_what(row)}",
             train_accuracy=_number(row["train_accuracy_2019"]),
             test_accuracy=float(row["test_accuracy_2019"]),
@@ -112,16 +110,6 @@ def history(name: str) -> tuple[dict[str, float | None], ...]:
         for row in _rows("history.csv")
         if row["model"] == number
     )
-
-
-@cache
-def entries() -> dict[tuple[str, str, str], str]:
-    """Cells of 2019's tables that say something else than its code, log or rounding.
-
-    By table, model and column, as they were printed.
-    """
-    return {(row["table"], row["model"], row["column"]): row["entry"]
-            for row in _rows("entries.csv")}  # fmt: skip
 
 
 @cache
