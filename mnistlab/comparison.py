@@ -3,11 +3,11 @@
 Runs in, plain numbers out; tables and plots show them. Knows nothing about Keras.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from mnistlab import stats
 from mnistlab.data import MNIST_FINGERPRINT
@@ -134,7 +134,7 @@ def ranks(runs: Sequence[Run], labels: np.ndarray) -> dict[str, stats.Rank]:
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The names that nobody beats: no other is as cheap and more accurate.
+    """The points that no other beats, at most as expensive and as accurate.
 
     Args:
         points: (price, accuracy) by name.
@@ -169,42 +169,31 @@ def agreement(runs: Sequence[Run]) -> tuple[list[str], np.ndarray]:
     return list(first), shares
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A test image that some runs got wrong, and what they took it for.
-
-    `doubtful` says that the given label is one of MNIST's doubtful ones.
-    """
-
-    index: int
-    given: int
-    predicted: int
-    confidence: float
-    wrong: int
-    of: int
-    doubtful: bool
-
-
-def mistakes(runs: Sequence[Run], labels: np.ndarray) -> list[Mistake]:
+def mistakes(runs: Sequence[Run], labels: np.ndarray) -> pd.DataFrame:
     """The images that any of the runs got wrong, the surest mistake first.
 
-    `predicted` and `confidence` are those of the run that was surest of its mistake;
-    `wrong` of `of` runs were wrong.
+    Args:
+        runs: one or more, on the same test images.
+        labels: of these images, uint8 (n,).
+
+    Returns:
+        A row for each image, its index that of the image. `predicted` and
+        `confidence` (0 to 1) are those of the run that was surest of its mistake,
+        `wrong` is how many runs were wrong, `doubtful` whether the label that it was
+        `given` is one of MNIST's doubtful ones.
     """
-    wrong = defaultdict(list)
+    parts = []
     for run in runs:
         predicted, confidence = run.predictions()
-        for i in np.flatnonzero(predicted != labels[: len(predicted)]):
-            wrong[int(i)].append((float(confidence[i]), int(predicted[i])))
-    prints = {run.record["dataset"]["fingerprint"] for run in runs}
-    found = []
-    for index, taken in wrong.items():
-        sure, answer = max(taken, key=lambda pair: pair[0])
-        doubtful = prints == {MNIST_FINGERPRINT} and index in DOUBTFUL
-        found.append(
-            Mistake(
-                index, int(labels[index]), answer, sure,
-                len(taken), len(runs), doubtful,
-            )
-        )  # fmt: skip
-    return sorted(found, key=lambda mistake: -mistake.confidence)
+        wrong = np.flatnonzero(predicted != labels[: len(predicted)])
+        answers = {"predicted": predicted[wrong], "confidence": confidence[wrong]}
+        parts.append(pd.DataFrame({"given": labels[wrong], **answers}, index=wrong))
+    every = pd.concat(parts).sort_values("confidence", ascending=False, kind="stable")
+    surest = every[~every.index.duplicated()]
+    on_mnist = all(
+        run.record["dataset"]["fingerprint"] == MNIST_FINGERPRINT for run in runs
+    )
+    return surest.assign(
+        wrong=every.index.value_counts(),
+        doubtful=on_mnist & surest.index.isin(list(DOUBTFUL)),
+    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -147,49 +148,38 @@ def _times_drawn(generator: np.random.Generator, draws: int, count: int) -> np.n
     ).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """How often a model is right where it says it is that sure; one entry per bin."""
-
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    count: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """The expected calibration error: mean of |accuracy - confidence|, by count."""
-        gaps = np.abs(self.accuracy - self.confidence)
-        return float(np.average(gaps, weights=self.count))
-
-
 def calibration(
     confidence: np.ndarray, right: np.ndarray, bins: int = BINS
-) -> Calibration:
-    """Sort answers into equal bins of confidence, and take means; empty bins are left.
-
-    The expected calibration error is the sum over bins of n_b/n·|acc_b - conf_b|.
-
-    Source: C. Guo et al. (2017), On calibration of modern neural networks, ICML,
-    equation 3, with 15 bins. Worked number: two answers at 0.9, one of them right, and
-    two at 0.6, both right: 0.5·|0.5 - 0.9| + 0.5·|1 - 0.6| = 0.4.
+) -> pd.DataFrame:
+    """How often a model is right where it says it is that sure, by equal bins.
 
     Args:
         confidence: the probability of the predicted class, (n,), 0 to 1.
         right: whether the prediction was right, bool (n,).
         bins: how many bins from 0 to 1; a value on an edge belongs to the lower one.
 
-    >>> confidence = np.array([0.9, 0.9, 0.6, 0.6])
-    >>> right = np.array([True, False, True, True])
-    >>> round(calibration(confidence, right).error, 6)
+    Returns:
+        A row for each bin that is not empty: the means `confidence` and `accuracy`,
+        0 to 1, and `count`, how many answers it has.
+    """
+    answers = pd.DataFrame({"confidence": confidence, "accuracy": right}, dtype=float)
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    found = answers.groupby(np.digitize(confidence, edges, right=True))
+    return found.mean().assign(count=found.size())
+
+
+def calibration_error(found: pd.DataFrame) -> float:
+    """The expected calibration error of what `calibration` found, 0 to 1.
+
+    It is the sum over bins of n_b/n·|acc_b - conf_b|.
+
+    Source: C. Guo et al. (2017), On calibration of modern neural networks, ICML,
+    equation 3, with 15 bins. Worked number: two answers at 0.9, one of them right, and
+    two at 0.6, both right: 0.5·|0.5 - 0.9| + 0.5·|1 - 0.6| = 0.4.
+
+    >>> found = calibration(np.array([0.9, 0.9, 0.6, 0.6]), np.array([1, 0, 1, 1]))
+    >>> round(calibration_error(found), 6)
     0.4
     """
-    edges = np.linspace(0, 1, bins + 1)[1:-1]
-    where = np.digitize(confidence, edges, right=True)
-    count = np.bincount(where, minlength=bins)
-    filled = count > 0
-    count = count[filled]
-
-    def means(values: np.ndarray) -> np.ndarray:
-        return np.bincount(where, values.astype(float), bins)[filled] / count
-
-    return Calibration(means(np.asarray(confidence)), means(np.asarray(right)), count)
+    gaps = np.abs(found["accuracy"] - found["confidence"])
+    return float(np.average(gaps, weights=found["count"]))

@@ -74,23 +74,19 @@ def test_a_leader_board_ranks_the_models_that_have_three_seeds(three):
 def test_mistakes_begin_with_the_surest_and_say_how_many_runs_were_wrong(three):
     found = comparison.mistakes(three, LABELS)
     assert len(found) == 550
-    assert found[0].confidence == pytest.approx(0.99)
-    by_index = {mistake.index: mistake for mistake in found}
-    assert (by_index[60].wrong, by_index[60].of) == (7, 7)
-    assert (by_index[3].wrong, by_index[98].wrong) == (6, 6)
-    assert by_index[300].wrong == 1
-    assert by_index[60].given == 0
-    assert by_index[60].predicted == 1
+    assert found["confidence"].iloc[0] == pytest.approx(0.99)
+    assert found["wrong"][[60, 3, 98, 300]].tolist() == [7, 6, 6, 1]
+    assert found.loc[60, ["given", "predicted"]].tolist() == [0, 1]
 
 
 def test_doubtful_labels_are_marked_on_mnist_only(tmp_path):
     wrong = sorted(comparison.DOUBTFUL)[:2] + [12]
     run = answering(fake("conv2_a2"), tmp_path, wrong)
-    marks = {m.index: m.doubtful for m in comparison.mistakes([run], LABELS)}
+    marks = comparison.mistakes([run], LABELS)["doubtful"].to_dict()
     assert marks == {947: True, 1621: True, 12: False}
     other = {"dataset": {"name": "fashion", "fingerprint": "0"}}
     fashion = Run(run.record | other, run.folder)
-    assert not any(m.doubtful for m in comparison.mistakes([fashion], LABELS))
+    assert not comparison.mistakes([fashion], LABELS)["doubtful"].any()
 
 
 def test_the_doubtful_labels_are_those_that_mnist_has(digits):

@@ -155,10 +155,10 @@ def reliability(
         confidence = np.concatenate([run.predictions()[1] for run in own])
         right = np.concatenate([answers(run, y_test) for run in own])
         found = stats.calibration(confidence, right)
-        errors[name] = 100 * found.error
+        errors[name] = 100 * stats.calibration_error(found)
         ax.plot(
-            100 * found.confidence,
-            100 * found.accuracy,
+            100 * found["confidence"],
+            100 * found["accuracy"],
             color=look.colour(name),
             marker=look.marker(name),
             markersize=5,

@@ -21,8 +21,7 @@ def digit(image: np.ndarray, label: int, ax: Axes | None = None) -> Axes:
     ax.imshow(image, cmap="gray")
     ax.set_title(f"Label: {label}")
     ax.set_axis_off()
-    text = f"The first training image, white on black: a handwritten {label}."
-    return look.describe(ax, text)
+    return look.describe(ax, f"A handwritten {label}, white on black.")
 
 
 def digit_grid(
@@ -32,7 +31,7 @@ def digit_grid(
     count = rows * columns
     titles = [str(label) for label in labels[:count]]
     figure = look.titled_mosaic(images[:count], titles, columns, margin=9, size=0.9)
-    figure.suptitle("The first training images and their labels")
+    figure.suptitle(f"The first {len(titles)} images and their labels")
     return look.describe(
         figure,
         f"{rows} rows of {columns} handwritten digits, each with its label above it; "
@@ -90,7 +89,7 @@ def normalizations(image: np.ndarray) -> Figure:
 def error_gallery(
     runs: Sequence[Run], x_test: np.ndarray, y_test: np.ndarray
 ) -> Figure:
-    """Draw 32 test images that some run got wrong, the surest mistake first.
+    """Draw up to 32 test images that some run got wrong, the surest mistake first.
 
     Each says what it was given as and taken for, how sure the surest wrong run was,
     and in how many of the runs it was wrong. A star marks a doubtful label.
@@ -100,33 +99,34 @@ def error_gallery(
         x_test: the test images, uint8 (n, 28, 28).
         y_test: their labels, uint8 (n,).
     """
+    if not runs:
+        return look.figure_of(look.nothing(None))
     found = mistakes(runs, y_test)
-    if not found:
-        why = "No run got any test image wrong." if runs else "There are no runs yet."
-        return look.figure_of(look.nothing(None, why))
+    if found.empty:
+        return look.figure_of(look.nothing(None, "No run got any test image wrong."))
     shown = found[:32]
     titles = [
-        f"{mistake.given}{'*' if mistake.doubtful else ''} → {mistake.predicted}\n"
+        f"{mistake.given}{'*' * mistake.doubtful} → {mistake.predicted}\n"
         f"{100 * mistake.confidence:.1f} % sure\n"
-        f"wrong in {mistake.wrong} of {mistake.of}"
-        for mistake in shown
+        f"wrong in {mistake.wrong} of {len(runs)}"
+        for mistake in shown.itertuples()
     ]
     figure = look.titled_mosaic(
-        x_test[[mistake.index for mistake in shown]],
+        x_test[shown.index],
         titles,
         columns=8,
         margin=13,
         size=1.35,
-        colours=["#a03000" if mistake.doubtful else "black" for mistake in shown],
+        colours=shown["doubtful"].map({True: "#a03000", False: "black"}).tolist(),
     )
-    doubtful = sum(mistake.doubtful for mistake in shown)
+    doubtful = shown["doubtful"].sum()
     note = f"; * marks a doubtful label ({doubtful} of them)" if doubtful else ""
     figure.suptitle(
         f"The surest mistakes: {len(shown)} of {len(found)} images that some run got "
         f"wrong{note}",
         fontsize=11,
     )
-    first = shown[0]
+    first = shown.iloc[0]
     return look.describe(
         figure,
         f"{len(shown)} of {len(found)} misread test images, the surest mistake first: "
