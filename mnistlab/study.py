@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,11 +55,11 @@ def choose(name: str, value: object, choices: Iterable[str]) -> str:
 
 
 def _count(name: str, value: object, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise StudyError(
             f"{name}: expected a whole number of at least {least}, got {value!r}"
         )
-    return value
+    return int(value)
 
 
 def _experiments(family: str | Iterable[Experiment]) -> tuple[Experiment, ...]:
@@ -107,8 +108,10 @@ def specify(
     experiments = _experiments(family)
     sizes = PROFILES[choose("profile", profile, PROFILES)]
     choose("protocol", protocol, PROTOCOLS)
-    numbers = isinstance(seeds, Iterable) and not isinstance(seeds, str)
-    if seeds is not None and not (numbers and list(seeds)):
+    asked_seeds: list[int] = []
+    if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+        asked_seeds = list(seeds)
+    if seeds is not None and not asked_seeds:
         raise StudyError(f"seeds: expected numbers such as (0, 1, 2), got {seeds!r}")
     if epochs is not None:
         _count("epochs", epochs)
@@ -140,12 +143,12 @@ def specify(
             image_data_format="channels_last",
         )
         first = RunSpec(task, dataset.name, dataset.fingerprint, profile, backend)
-        wanted = _usual_seeds(first) if seeds is None else seeds
+        wanted = _usual_seeds(first) if seeds is None else asked_seeds
         specs += [
             replace(first, task=replace(task, seed=_count("seeds", seed, 0)))
             for seed in wanted
         ]
-    return specs
+    return list(dict.fromkeys(specs))  # a seed may have been given twice
 
 
 def _usual_seeds(spec: RunSpec) -> list[int]:
@@ -232,8 +235,9 @@ def study(
             `full` (all images, the recipe's epochs).
         protocol: `replicate` (evaluate on the test set after every epoch, as 2019
             did) or `holdout` (validate on held-out training images).
-        seeds: one run of each experiment for each seed, whole numbers from 0; None
-            takes the seeds of its committed runs, or 0.
+        seeds: one run of each experiment for each seed, whole numbers from 0. With
+            None these are the seeds of its committed runs, else 0; none for a model
+            of 2019 whose committed runs are still to come.
         epochs: instead of the profile's.
         train_size: instead of the profile's.
         out: the output folder; runs that are there are not trained again.

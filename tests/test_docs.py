@@ -49,9 +49,7 @@ def test_the_tutorial_can_be_gone_through(tmp_path):
             head, _, tail = source.rpartition("FAMILY = (")
             family.write_text(f"{head}{block}\nFAMILY = (mlp_mine, {tail}")
         else:
-            (copy / "notebooks/snippet.py").write_text(
-                f"if __name__ == '__main__':\n{indent(block)}"
-            )
+            (copy / "notebooks/snippet.py").write_text(block)
             command = "sh -c 'cd notebooks && ../.venv/bin/python snippet.py'"
             assert re.search(r"^0\.\d+$", do(command), re.M)
             assert list(copy.glob("build/runs/conv2_b21_grey/*/run.json"))
@@ -64,10 +62,6 @@ def test_the_tutorial_can_be_gone_through(tmp_path):
     assert re.search("Runs: .*9 trained", seeds) or "Runs: 9 trained" in seeds
     assert "1 trained" in mine
     assert "of 4 models" in mine
-
-
-def indent(block):
-    return "".join(f"    {line}" for line in block.splitlines(keepends=True))
 
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]

@@ -212,6 +212,9 @@ def test_by_default_the_committed_seeds_are_wanted_and_found(digits, tmp_path):
     assert {spec.task.seed for spec in specs} >= set(range(5))
     assert all(store.find_run(tmp_path, spec).status == "evidence" for spec in specs)
     assert [s.task.seed for s in study.specify("mlp", digits, seeds=[7])] == [7] * 3
+    for seeds in (iter((0, 1)), np.arange(2), (0, 1, 1)):
+        specs = study.specify("mlp", digits, seeds=seeds)
+        assert [spec.task.seed for spec in specs] == [0, 1] * 3
     short = study.specify("mlp", digits, profile="quick")
     assert [spec.task.seed for spec in short] == [0] * 3
     mine = replace(models.mlp.mlp_e1, name="mine", layers=(dense(8),))
