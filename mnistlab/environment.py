@@ -26,6 +26,7 @@ BACKEND_PACKAGES = {
 }
 # Variables that may decide numbers or the device, and are not reset in a worker.
 RECORDED = ("CUBLAS_", "CUDA_VIS", "GLIBC_", "JAX_", "NPY_", "NVIDIA_TF32", "XLA_")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @cache
@@ -56,15 +57,8 @@ def bare_code(source: str) -> str:
     """Code without comments and docstrings, the same on Python 3.11 to 3.13."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            body[:1] = [] if len(body) > 1 else [ast.Pass()]
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+            node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
     return ast.unparse(tree)
 
 
@@ -156,7 +150,7 @@ def _cpuinfo(name: str) -> str:
 
 
 def _answer(command: Sequence[str], seconds: float) -> list[str]:
-    """The lines that a command prints; none, or warned of, if it has no answer."""
+    """The lines that a command prints; none, with a warning, if it does not answer."""
     try:  # it hangs for ever where a driver is broken
         asked = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -167,7 +161,7 @@ def _answer(command: Sequence[str], seconds: float) -> list[str]:
 
 @cache
 def nvidia_smi(what: str) -> list[str]:
-    """A line for each GPU; none without a driver, or, warned of, without an answer."""
+    """A line for each GPU; none without a driver or an answer."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]

@@ -28,6 +28,7 @@ from mnistlab.runs import KNOWN, Run
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_TESTED = "not tested"
+VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED)
 LEAST_SEEDS = 3
 POINT = 0.01  # of accuracy
 

@@ -25,18 +25,14 @@ def commit() -> str:
     own = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     own |= {"GIT_DIR": str(here / ".git"), "GIT_WORK_TREE": str(here)}
 
-    def git(*arguments: str) -> str:
+    command = "describe --always --dirty --abbrev=64 --exclude=*"  # the whole hash
+    try:
         return subprocess.run(
-            ["git", "-C", str(here), *arguments], env=own,
+            ["git", "-C", str(here), *command.split()], env=own,
             capture_output=True, text=True, check=True, timeout=60,
         ).stdout.strip()  # fmt: skip
-
-    try:
-        head = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return f"{head}-dirty" if changed else head
 
 
 def describe_kernel(name: str, kernel: np.ndarray) -> dict[str, Any]:

@@ -107,7 +107,8 @@ def write_run(
 ) -> Run:
     """Store a finished run, its record last, and drop its checkpoint.
 
-    A record of before (`--fresh`) goes first: never is one beside another's arrays.
+    An earlier record (`--fresh`) is deleted first, so that it never stands beside
+    another run's arrays.
     """
     outcome = epoch.outcome
     if outcome is None:
@@ -199,7 +200,7 @@ def committed_runs(name: str) -> tuple[Run, ...]:
 
 
 def _committed_like(spec: RunSpec, *but: str) -> list[Run]:
-    """The committed runs of a model that have a specification's key parts, but some."""
+    """The committed runs that have a specification's key parts, apart from `but`."""
 
     def others(parts: dict[str, Any]) -> dict[str, Any]:
         return {name: part for name, part in parts.items() if name not in but}
@@ -249,7 +250,7 @@ def runs_named(names: Sequence[str], out: Path) -> list[Run]:
 def write_checkpoint(out: Path, spec: RunSpec, state: bytes) -> None:
     """Keep the state after an epoch, in place of the one before.
 
-    A record of before (`--fresh`) goes: the next build goes on from this state.
+    An earlier record (`--fresh`) is deleted: the next build goes on from this state.
     """
     folder = run_folder(out, spec)
     write_atomically(folder / "state.npz", state)

@@ -90,7 +90,7 @@ B_CHEAP = _named(
     "conv5_b51 conv5_b52 conv5_b53 conv5_b54"
 )
 WANTED = (
-    Wanted("B's dear ones", _named("conv5_b52 conv5_b54 conv7_b71"), (0,)),
+    Wanted("B's expensive ones", _named("conv5_b52 conv5_b54 conv7_b71"), (0,)),
     Wanted("D2's first epochs with other dropouts", (conv5_d2_dropout_half,),
            epochs=3),
     Wanted("A3, with both ways of batch normalisation, for A-1", _named("conv3_a3"),
@@ -110,15 +110,15 @@ WANTED = (
            _named("conv2_b21 conv2_b22 conv3_b31"), range(5)),
     Wanted("C's and D's cheap ones, for C-1, C-2 and D-1",
            _named("conv7_c3 conv7_d3")),
-    Wanted("C's dear ones, for C-1 and C-2", _named("conv2_c1 conv5_c2")),
-    Wanted("D's dear ones, for D-1", _named("conv3_d1 conv5_d2")),
+    Wanted("C's expensive ones, for C-1 and C-2", _named("conv2_c1 conv5_c2")),
+    Wanted("D's expensive ones, for D-1", _named("conv3_d1 conv5_d2")),
     Wanted("75 epochs, for B-3", LONGER),
     Wanted("the cheap of B, choosing nothing by the test set", B_CHEAP[:4], (0,),
            protocol="holdout"),
     Wanted("B with rows of unit length, as a control", ROWS, (0,)),
     Wanted("B with columns of unit length, as a control", COLUMNS, (0,)),
     # Nine hours of one core, and three for each of B71.
-    Wanted("the dearer of B's deepest, for B-2", _named("conv7_b72"), (0,)),
+    Wanted("the more expensive of B's deepest, for B-2", _named("conv7_b72"), (0,)),
     Wanted("B71 again, for B-2", _named("conv7_b71")),
 )  # fmt: skip
 

@@ -10,17 +10,8 @@ from collections.abc import Sequence
 from mnistlab import judging, reported
 from mnistlab.claims.inputs_of_b import VARIANTS, inputs_of_b
 from mnistlab.claims.rules import FAIR_PAIRS, REGULARISED, RULES
-from mnistlab.judging import (
-    CONTRADICTED,
-    NOT_TESTED,
-    SUPPORTED,
-    UNDECIDED,
-    Rule,
-    Verdict,
-)
+from mnistlab.judging import VERDICTS, Rule, Verdict
 from mnistlab.runs import Run
-
-VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_TESTED)
 
 
 def judge(conclusion: str, runs: Sequence[Run]) -> Verdict:
