@@ -203,6 +203,16 @@ def numbers_of_the_findings(runs, digits):
     ]
     c1, c2, c3 = (f"{min(own):.2f} to {max(own):.2f}" for own in gaps)
     yield f"is {c1} points above test accuracy in C1, {c2} in C2 and {c3} in C3"
+    behind, *others = verdicts["D-1"].parts
+    gaps = sorted(-100 * value for value in behind.planned)
+    yield f"D2 ends {gaps[0]:.2f} to {gaps[-1]:.2f} points above it in each"
+    yield f"{100 * behind.rule.reported:.2f} points below"
+    yield "zero ({:.2f} to {:.2f} points)".format(*(100 * x for x in behind.interval))
+    assert [part.verdict for part in others[1:]] == [judging.SUPPORTED] * 2
+    gaps = sorted(100 * value for value in others[1].planned)
+    yield f"(D1 minus D3 is {gaps[0]:.2f} to {gaps[-1]:.2f} points)"
+    share = between("ratio of CPU seconds", "conv7_d3 over conv3_d1", digits=2)
+    yield f"D3 takes {share.partition(' ')[0]} times D1's processor time"
     ratio, difference = (
         "validation over training loss",
         "validation minus training loss",
