@@ -2,8 +2,14 @@
 
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import batchnorm, conv, dense, dropout, flatten, pool
-from mnistlab.models.recipes import l2_conv, l2_head, recipe_a, recipe_b, recipe_c
-from mnistlab.models.variants import with_kernels
+from mnistlab.models.recipes import (
+    l2_conv,
+    l2_head,
+    recipe_a,
+    recipe_b,
+    recipe_c,
+    with_kernels,
+)
 
 conv2_a2 = Experiment(
     name="conv2_a2",

@@ -4,8 +4,14 @@ from functools import partial
 
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import batchnorm, conv, dense, dropout, flatten, pool
-from mnistlab.models.recipes import l2_conv, l2_head, recipe_b, recipe_c, recipe_d
-from mnistlab.models.variants import with_kernels
+from mnistlab.models.recipes import (
+    l2_conv,
+    l2_head,
+    recipe_b,
+    recipe_c,
+    recipe_d,
+    with_kernels,
+)
 
 same_conv = partial(conv, padding="same")
 same_pool = pool(padding="same")

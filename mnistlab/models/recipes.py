@@ -1,11 +1,12 @@
-"""What 2019's notebooks repeat: one recipe per notebook letter, and B's regularization.
+"""What 2019 repeats: a recipe per notebook letter, B's regularization, B's 5x5 twins.
 
 The families import these, so that a recipe is written once.
 """
 
+from dataclasses import replace
 from functools import partial
 
-from mnistlab.models.experiment import Recipe
+from mnistlab.models.experiment import Experiment, Recipe
 from mnistlab.models.layers import (
     adadelta,
     adam,
@@ -33,3 +34,15 @@ l2_head = (
     l2_dense(128), batchnorm(), dropout(0.5),
     l2_dense(64), batchnorm(), dropout(0.5),
 )  # fmt: skip
+
+
+def with_kernels(size: int, experiment: Experiment, name: str) -> Experiment:
+    """An experiment whose convolutions have kernels of `size` x `size` instead."""
+    kernel = {"kernel_size": (size, size)}
+    layers = tuple(
+        replace(layer, config=tuple((layer.settings | kernel).items()))
+        if layer.kind == "Conv2D"
+        else layer
+        for layer in experiment.layers
+    )
+    return replace(experiment, name=name, layers=layers)
