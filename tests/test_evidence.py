@@ -203,6 +203,16 @@ def numbers_of_the_findings(runs, digits):
     ]
     c1, c2, c3 = (f"{min(own):.2f} to {max(own):.2f}" for own in gaps)
     yield f"is {c1} points above test accuracy in C1, {c2} in C2 and {c3} in C3"
+    lower = {
+        part.about: [100 * value for value in part.planned]
+        for part in verdicts["B-3"].parts
+    }
+    short = lower.pop("conv3_b31 minus conv3_b33")
+    long = [-x for x in lower.pop("conv3_b33_75_epochs minus conv3_b31_75_epochs")]
+    rest = [x for values in lower.values() for x in values]
+    yield f"{min(short):.2f} to {max(short):.2f} points below B31 after 25 epochs, and"
+    yield f"after 75 still {min(long):.2f} to {max(long):.2f} points below it"
+    yield f"model is {max(rest):.2f} points lower to {-min(rest):.2f} points higher"
     behind, *others = verdicts["D-1"].parts
     gaps = sorted(-100 * value for value in behind.planned)
     yield f"D2 ends {gaps[0]:.2f} to {gaps[-1]:.2f} points above it in each"
