@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnistlab.files import SIDE, DataError, read_files
+from mnistlab.files import IDX_FILES, SIDE, DataError, read_files
 
 MNIST = Path(__file__).with_name("mnist")
 MNIST_FINGERPRINT = "760ebfaea23cdba35d10d3335224c2b090c03fda2faa00a0dca90d9c057664b2"
@@ -73,19 +73,33 @@ def resolve(dataset: str = "mnist") -> str:
     return str(path)
 
 
+def _check_mnist(folder: Path) -> None:
+    """Refuse files of the package that are not the canonical ones."""
+    for name, sha256 in IDX_FILES.items():
+        path = folder / f"{name}.gz"
+        found = "no file"
+        if path.is_file():
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != sha256:
+            raise DataError(
+                f"{path}: expected MNIST's file with SHA-256 {sha256[:12]}, got "
+                f"{found[:12]}; install mnistlab again, or restore it from git"
+            )
+
+
 @lru_cache(maxsize=2)
 def _read(source: str) -> Dataset:
-    path = MNIST if source == "mnist" else Path(source)
+    path = Path(source)
+    if source == "mnist":
+        path = MNIST
+        _check_mnist(path)
     arrays = read_files(path)
     found = fingerprint(*arrays)
     name = (path.stem if path.is_file() else path.name).lower()
     if found == MNIST_FINGERPRINT:
         name = "mnist"
     elif source == "mnist":
-        raise DataError(
-            f"{path}: expected MNIST, got arrays of {found[:12]}; install mnistlab "
-            "again, or restore it from git"
-        )
+        raise DataError(f"{path}: expected MNIST, got arrays of {found[:12]}")
     elif name == "mnist":
         name = "another mnist"
     x_train, y_train, x_test, y_test = arrays
