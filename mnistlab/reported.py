@@ -1,7 +1,7 @@
-"""What 2019 printed: final figures, epochs, conclusions.
+"""What 2019 printed: final figures, epochs, table entries, conclusions.
 
-The figures are those of the training logs and printed evaluations. Imports no other
-module.
+The figures are those of the training logs and printed evaluations; `entries` are
+those cells of 2019's tables that say something else. Imports no other module.
 """
 
 import csv
@@ -110,6 +110,16 @@ def history(name: str) -> tuple[dict[str, float | None], ...]:
         for row in _rows("history.csv")
         if row["model"] == number
     )
+
+
+@cache
+def entries() -> dict[tuple[str, str, str], str]:
+    """Cells of 2019's tables that say something else than its code, log or rounding.
+
+    By table, model and column, as they were printed.
+    """
+    return {(row["table"], row["model"], row["column"]): row["entry"]
+            for row in _rows("entries.csv")}  # fmt: skip
 
 
 @cache

@@ -126,17 +126,6 @@ def reported_2019(experiments: Sequence[Experiment]) -> base.Table:
     return base.Table(frame, "2019: one run each, validated on the test set.")
 
 
-def contradictions() -> base.Table:
-    """Where 2019 contradicts itself: what it said, and what its code or log says."""
-    found = pd.read_csv(reported.FOLDER / "contradictions.csv", dtype=str)
-    text = (
-        "Tests compute the last column from the experiments and the reported figures, "
-        "but for no. 6, which is what the notebooks' own code does. Of E3 the summary "
-        "decides."
-    )
-    return base.Table(found, text, prose=True)
-
-
 def row_beside_2019(name: str, runs: Sequence[Run]) -> dict[str, Any]:
     """2019's figures of a model beside those of its runs that compare, as text.
 
