@@ -134,7 +134,9 @@ def ranks(runs: Sequence[Run], labels: np.ndarray) -> dict[str, stats.Rank]:
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The points that no other beats, at most as expensive and as accurate.
+    """The names of the points that no other beats.
+
+    One beats another that is no cheaper and no more accurate, and not equal to it.
 
     Args:
         points: (price, accuracy) by name.

@@ -161,7 +161,7 @@ def _answer(command: Sequence[str], seconds: float) -> list[str]:
 
 @cache
 def nvidia_smi(what: str) -> list[str]:
-    """A line for each GPU; none without a driver or an answer."""
+    """A line for each GPU; none if there is no driver or, warned of, no answer."""
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"]

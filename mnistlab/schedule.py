@@ -38,7 +38,7 @@ class Progress:
 
 
 def cost(spec: RunSpec) -> int:
-    """Multiply-adds of all forward passes of a training; their order is its cost's."""
+    """Multiply-adds of all forward passes of a training: enough to order runs."""
     task = spec.task
     return macs(task.experiment) * task.train_size * task.epochs
 

@@ -11,6 +11,9 @@ import pandas as pd
 from mnistlab import reported, stats
 from mnistlab.runs import Run, other_versions
 
+# Where 2019's long column names may break: TRAIN_LOSS, BatchNormalization.
+BREAK = re.compile(r"(?<=[a-z_/])(?=[A-Z])")
+
 
 class Html(str):
     """Text of a cell that is HTML already; every other cell is escaped."""
@@ -33,8 +36,7 @@ class Table:
         if self.frame.empty:
             return caption
         shown = self.frame.apply(lambda cells: [_cell(cells.name, x) for x in cells])
-        # Where 2019's long names may break: before an inner capital.
-        shown.columns = [re.sub(r"(?<=[a-z_/])(?=[A-Z])", "<wbr>", c) for c in shown]
+        shown.columns = [BREAK.sub("<wbr>", str(column)) for column in shown]
         kind = "prose" if self.prose else "figures"
         with pd.option_context("display.max_colwidth", None):
             body = shown.to_html(escape=False, index=False, border=0, classes=kind)
