@@ -22,6 +22,7 @@ from pathlib import Path
 import click
 import nbformat
 import numpy as np
+from dask.system import cpu_count
 
 from mnistlab import data, models
 from mnistlab.environment import environment
@@ -278,7 +279,7 @@ def whole_command(families: Sequence[str], turns: int, folder: Path) -> None:
         trained = 0.0
         for run in summary["runs"]:
             trained += json.loads((out / run["record"]).read_text())["seconds"]
-        workers = min(len(chosen), len(os.sched_getaffinity(0)))
+        workers = min(len(chosen), cpu_count())
         overheads.append(ours - 1.15 * trained / workers)
         ratios.append(plain / ours)
         click.echo(f"command: plain {plain:.0f} s, ours {ours:.0f} s", err=True)
@@ -304,7 +305,7 @@ def bench(short, turns, names, no_command):
     about = environment()
     packages = ", ".join(f"{name} {v}" for name, v in about["packages"].items())
     click.echo(
-        f"{about['processor']}, {len(os.sched_getaffinity(0))} cores, "
+        f"{about['processor']}, {cpu_count()} cores, "
         f"{platform.system()}, Python {about['python']}, {packages}"
     )
     with tempfile.TemporaryDirectory(prefix="bench-") as name:

@@ -279,13 +279,14 @@ def publish_pages(
 
         try:
             start_ready()
-            train(note)
-            wait(futures.values())
-            start([name for name in by_name if name not in futures])
-            wait(futures.values())
-        except (SchedulerGone, StoreError) as error:
-            ended_by = error
+            try:
+                train(note)
+            except (SchedulerGone, StoreError) as error:
+                ended_by = error
             wait(futures.values())  # their runs are complete
+            if ended_by is None:
+                start([name for name in by_name if name not in futures])
+                wait(futures.values())
         except KeyboardInterrupt as error:
             ended_by = error
             for future in futures.values():

@@ -238,7 +238,7 @@ def train_wanted(out: Path, workers: int | None, scheduler: str | None) -> None:
                 keep(done)
             elif not is_there(store.stored_run(EVIDENCE, spec), line):
                 missing.append(spec)
-        train_runs(
+        results = train_runs(
             missing,
             dataset,
             out,
@@ -246,6 +246,9 @@ def train_wanted(out: Path, workers: int | None, scheduler: str | None) -> None:
             scheduler=scheduler,
             report=keeper(out, dataset),
         )
+    failed = [result.spec.title for result in results if result.run is None]
+    if failed:
+        raise MnistlabError(f"not trained, see above: {'; '.join(failed)}")
 
 
 @command.command("list")
@@ -366,12 +369,12 @@ def verify(count: int, at_random: bool, whole: bool) -> None:
     found = {spec: store.stored_run(EVIDENCE, spec) for spec in wanted(dataset)}
     pairs = [(spec, run) for spec, run in found.items() if run is not None]
     if not pairs:
-        raise click.ClickException(
+        raise MnistlabError(
             "no record in results/ was made by this training code and these versions"
         )
     pairs = random.sample(pairs, len(pairs)) if at_random else cheapest_first(pairs)
     if not verify_runs(pairs[:count], dataset, epochs=None if whole else 1) or not good:
-        raise click.ClickException("a record could not be reproduced")
+        raise MnistlabError("a record could not be reproduced")
 
 
 @command.command()
@@ -408,8 +411,9 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         command.main(standalone_mode=False)
-    except click.ClickException as error:
-        sys.exit(f"evidence: {error.format_message()}")
+    except click.UsageError as error:
+        click.echo(f"evidence: {error.format_message()} (see --help)", err=True)
+        sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except (MnistlabError, ValueError, OSError) as error:

@@ -37,6 +37,7 @@ def write_site(
         sorted(current),
         [(run.record["key"], run.has_weights) for run in evidence()],
         [(done.page.name, done.message) for done in published if not done.is_good],
+        sorted(path.name for path in (out / "site" / "failed").glob("*.html")),
         images.fingerprint,
         TAILS.read_text() if TAILS.exists() else "",
     )

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from mnistlab.models import COLLECTION
 from mnistlab.runs import FULL_MNIST, Run
-from mnistlab.store import EVIDENCE, write_atomically
+from mnistlab.store import evidence, write_atomically
 from reports import pages as notebooks
 from reports.pages import read_published
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from reports.story import Story
 
 TEMPLATES = Path(__file__).with_name("templates")
-ASSETS = ("style.css", "site.js")
 # A record as a notebook links to it, relative to wherever it was executed.
 RECORD_LINK = re.compile(r'href="[^"]*?runs/([a-z0-9_]+)/([0-9a-f]{16})/run\.json"')
 HEADING = re.compile(r'<h([23]) id="([^"]+)">(.*?)(?:<a class="anchor-link".*?)?</h\1>')
@@ -39,7 +38,7 @@ def look() -> str:
     """SHA-256 of what decides how pages look, but for the files that they link to."""
     digest = hashlib.sha256(version("nbconvert").encode())
     for path in sorted(Path(__file__).parent.rglob("*")):
-        if path.suffix in (".py", ".j2", ".js", ".json") and path.name[0] != ".":
+        if path.suffix in (".py", ".j2", ".json") and path.name[0] != ".":
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -212,13 +211,14 @@ def _finished(text: str, root: str = "") -> str:
 def _with_duels(text: str, root: str = "") -> str:
     """Below a table of committed runs, a link to the duel of the first two models.
 
-    The duel has full runs of the collection's models only.
+    The duel has full runs as 2019's only.
     """
+    full = {f"{r.name}/{r.key16}" for r in evidence() if r.compares_with_2019}
 
     def with_link(table: re.Match[str]) -> str:
         firsts: dict[str, str] = {}
         for model, key in RECORD_LINK.findall(table[0]):
-            if model in COLLECTION and (EVIDENCE / "runs" / model / key).exists():
+            if f"{model}/{key}" in full:
                 firsts.setdefault(model, f"{model}/{key}")
         if len(firsts) < 2:
             return table[0]
@@ -242,9 +242,8 @@ def begin(out: Path, pages: Sequence[str], planned: Collection[str] = ()) -> Non
     Those that are `planned` and there are left to the build.
     """
     site = out / "site"
-    for name in ASSETS:
-        content = (TEMPLATES / "mnistlab" / name).read_bytes()
-        write_atomically(site / name, content)
+    for path in TEMPLATES.glob("mnistlab/[!.]*.*s"):  # scripts and styles
+        write_atomically(site / path.name, path.read_bytes())
     for name in pages:
         waits = name in planned and (site / f"{name}.html").exists()
         if not waits and not (site / "failed" / f"{name}.html").exists():
@@ -373,6 +372,8 @@ def command(run: Run) -> str:
     record = run.record
     if run.name in {experiment.name for experiment in CONTROLS}:
         return "make evidence"
+    if run.name not in COLLECTION:
+        return "study(...) in the notebook that defines it"
     parts = [
         "python run_all.py --fresh",
         f"--only {run.name.partition('_')[0]}",

@@ -241,13 +241,16 @@ def settle(
 
 def _on_site(path: str, names: Sequence[str], site: Path) -> str:
     """Where on the site a file is that a notebook refers to; empty if nowhere."""
-    file = (pages.NOTEBOOKS / path).resolve()
     project = pages.NOTEBOOKS.resolve().parent
+    try:
+        file = (pages.NOTEBOOKS / path).resolve()
+        is_ours = file.is_relative_to(project) and file.is_file()
+    except (OSError, ValueError):  # too long for a name, or a NUL in it
+        return ""
     if file.suffix == ".html" and file.stem in (*names, *pages.TAKEN):
         return f"{file.stem}.html"
     if file.suffix == ".ipynb" and file.stem in names:
         return f"{file.stem}.html"
-    is_ours = file.is_relative_to(project) and file.is_file()
     if not is_ours or file.stat().st_size > LARGEST:
         return ""
     inside = f"files/{file.relative_to(project).as_posix()}"

@@ -16,7 +16,7 @@ from mnistlab.forward import layers_with_weights
 from mnistlab.models import COLLECTION
 from mnistlab.runs import Run
 from mnistlab.store import write_atomically
-from reports.site import TEMPLATES, finish, head, is_current, key_of, template
+from reports.site import finish, head, is_current, key_of, template
 
 COLUMNS = 40  # of the sprite
 SMALL = 420_000  # bytes of float16 weights that a page loads at once
@@ -152,10 +152,7 @@ def _write(
     data: dict[str, Any],
     **said: Any,
 ) -> None:
-    """Write a page, its scripts and its style; `data` is what its script reads."""
-    for name in ("touch.css", "network.js", f"{page}.js"):
-        content = (TEMPLATES / "mnistlab" / name).read_bytes()
-        write_atomically(site / name, content)
+    """Write a page; `data` is what its script reads."""
     text = template(f"{page}.html.j2").render(
         site=head(page, names, title), data=data, **said
     )

@@ -47,6 +47,11 @@ TINY = Experiment(
     recipe=Recipe(adam(), batch_size=32, epochs=3),
 )  # fmt: skip
 
+# Its loss is no finite number.
+EXPLODES = Experiment(
+    "explodes", (dense(8),), replace(TINY.recipe, optimizer=adam(1e30))
+)
+
 
 @pytest.fixture(autouse=True)
 def _closed_figures():

@@ -273,7 +273,10 @@ def test_a_failed_page_leaves_the_last_good_one_with_a_banner(no_evidence, tmp_p
     assert "ZeroDivisionError" in (out / "failed" / "page.ipynb").read_text()
     assert "This execution ended as failed" in site("failed/page")
     assert "The last execution ended as failed" in site("page")
+    index.write_site([], out, ("page",), data.load())
     assert "failed/page.html" in site("index")
+    assert publish("1", declares) == "reused"
+    assert "failed/page.html" not in site("index"), "it is gone"
     assert publish("2", declares) == "published"
     assert not (out / "site" / "failed" / "page.html").exists()
     assert "The last execution ended" not in site("page")

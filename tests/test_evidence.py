@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import EXPERIMENTS, ROOT, make_spec, seeds
+from conftest import EXPERIMENTS, EXPLODES, ROOT, TINY, make_spec, seeds
 
 from mnistlab import (
     batchnorm,
@@ -426,6 +426,26 @@ def test_on_another_processor_it_compares_accuracies_and_says_so(
     far = changed(there, ("history", 0, "val_accuracy"), 2.0)
     assert not evidence.verify_runs([(spec, far)], digits)
     assert "DIFFERS: other processor" in capsys.readouterr().out
+
+
+def test_runs_that_failed_are_named_in_the_end_and_the_others_kept(
+    digits, tmp_path, monkeypatch, capsys
+):
+    """And so `make evidence` does not end as if all of them were there."""
+    specs = [make_spec(digits, experiment) for experiment in (EXPLODES, TINY)]
+    line = evidence.Wanted("a test", (EXPLODES, TINY))
+    monkeypatch.setattr(evidence, "wanted", lambda _: dict.fromkeys(specs, line))
+    monkeypatch.setattr(evidence, "commit", lambda: "a" * 40)
+    kept = []
+    monkeypatch.setattr(evidence, "keep", kept.append)
+    monkeypatch.setattr("sys.argv", ["evidence", "train", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="not trained, see above: explodes, seed 0$"):
+        evidence.main()
+    assert [run.name for run in kept] == ["tiny"]
+    assert "not a finite number" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["evidence", "train", "--nope"])
+    with pytest.raises(SystemExit, match="^2$"):
+        evidence.main()
 
 
 def test_scores_that_lack_an_epoch_do_not_count_and_end_no_training(

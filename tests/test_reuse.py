@@ -11,6 +11,7 @@ from conftest import PAGES, PICTURES, command_of
 
 RUNS = {"mlp_e1", "mlp_e2", "mlp_e3"}
 ONLY = [part for page in PAGES for part in ("--only", page)]
+TEMPLATES = "reports/templates/mnistlab"
 
 
 def replace_in(name, old, new):
@@ -104,6 +105,13 @@ TOUCHED = {
                    "recipe_e = Recipe(adam(0.002)"),
         RUNS, GATHERED, r"mlp_e2, seed 0 +train \(changed: optimizer\)",
     ),
+    "scripts and styles": (
+        all_of(
+            replace_in(f"{TEMPLATES}/touch.css", "{", "{ /* */"),
+            replace_in(f"{TEMPLATES}/network.js", '"use strict"', "'use strict'"),
+        ),
+        set(), set(), "",
+    ),
     "code that trains": (
         all_of(
             replace_in("mnistlab/train.py", "PREDICT_BATCH = 500", "PREDICT_BATCH = 9"),
@@ -129,8 +137,8 @@ TOUCHED = {
         r"mlp_e1, seed 0 +train \(its record cannot be used\)",
     ),
 }  # fmt: skip
-# Of this the build itself is made by make test; of the others by make test-faults.
-BUILT = "an experiment"
+# Of these the build itself is made by make test; of the others by make test-faults.
+BUILT = ("an experiment", "scripts and styles")
 
 
 def command(copy, *arguments):
@@ -169,7 +177,7 @@ def test_a_dry_run_names_what_was_touched_and_nothing_else(name, copy):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name == BUILT else [pytest.mark.faults])
+        pytest.param(name, marks=[] if name in BUILT else [pytest.mark.faults])
         for name in TOUCHED
         # Files that say another version do not make another version.
         if not name.startswith("the version")
@@ -185,3 +193,5 @@ def test_a_build_does_what_its_dry_run_says(name, copy):
     pages = {name: page["status"] for name, page in summary["notebooks"].items()}
     assert runs == {n: "trained" if n in trained else "reused" for n in RUNS}
     assert pages == {n: "published" if n in executed else "reused" for n in PAGES}
+    for source in (copy / TEMPLATES).glob("*.*s"):
+        assert (copy / "out" / "site" / source.name).read_bytes() == source.read_bytes()

@@ -9,7 +9,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from conftest import EXPERIMENTS, TINY, make_spec, run_through, stored_runs
+from conftest import EXPERIMENTS, EXPLODES, TINY, make_spec, run_through, stored_runs
 
 from mnistlab import (
     comparison,
@@ -24,12 +24,7 @@ from mnistlab import (
     tables,
     train,
 )
-from mnistlab.models.experiment import Experiment
-from mnistlab.models.layers import adam, dense
-
-EXPLODES = Experiment(
-    "explodes", (dense(8),), replace(TINY.recipe, optimizer=adam(1e30))
-)
+from mnistlab.models.layers import dense
 
 
 def shas(run):

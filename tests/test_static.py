@@ -195,6 +195,8 @@ REFERENCES = {
     "heading": ("[a](#b)", 'href="#b"', 0),
     "missing": ("![a](figs/b.png)", r"\[figs/b.png is no file of this project", 1),
     "outside": ("[a](../../secret.txt)", "secret.txt is no file of this project", 1),
+    "NUL": ("[a](b%00c)", "b%00c is no file of this project", 1),
+    "long name": (f"[a]({'b' * 300})", "b is no file of this project", 1),
     "machine": ("[a](file:///etc/passwd)", "file:///etc/passwd is no file", 1),
     "host": ("![a](https://example.org/a.png)", "a.png is of another host", 1),
     "attachment": ("![a](attachment:a.png)", "the attachment a.png is missing", 1),

@@ -18,6 +18,7 @@ from scipy.stats import binomtest
 
 from mnistlab import data
 from mnistlab.models import build
+from mnistlab.runs import Run
 from mnistlab.store import evidence
 from mnistlab.train import normalized
 from reports import site, touch
@@ -113,8 +114,8 @@ def test_the_javascript_stays_small():
     assert sum(counts.values()) <= 700, counts
 
 
-def test_a_table_leads_to_the_duel_of_two_models_that_it_has():
-    """Of committed runs of the collection's models, not of short ones or controls."""
+def test_a_table_leads_to_the_duel_of_two_models_that_it_has(monkeypatch):
+    """Of full runs as 2019's: not of controls, and not of the holdout protocol."""
     kept = {run.name: f"{run.name}/{run.key16}" for run in evidence()}
     control = kept["conv3_a4_no_first_dropout"]
     one, two, short = kept["mlp_e1"], kept["conv2_a2"], f"mlp_e2/{'c' * 16}"
@@ -126,6 +127,13 @@ def test_a_table_leads_to_the_duel_of_two_models_that_it_has():
     found = linked(control, one, short, one, two)
     assert f'href="duel.html#{one},{two}"' in found
     assert "duel" not in linked(one, short, control)
+    runs = [
+        Run(run.record | {"protocol": "holdout"}, run.folder)
+        if f"{run.name}/{run.key16}" == two else run
+        for run in evidence()
+    ]  # fmt: skip
+    monkeypatch.setattr(site, "evidence", lambda: runs)
+    assert "duel" not in linked(one, two)
 
 
 # Each digit as pointer strokes, points in a box of 100 x 100; two ways to write one
@@ -175,11 +183,10 @@ def drawing(digit, hand):
 
 def site_of(folder, runs=None):
     runs = runs or [run for run in evidence() if run.compares_with_2019]
+    site.begin(folder, [])
     for write in (touch.write_draw, touch.write_duel):
-        write(folder, runs, data.load(), ["mlp"])
-    for name in ("style.css", "site.js"):
-        (folder / name).write_bytes((SCRIPTS / name).read_bytes())
-    return folder
+        write(folder / "site", runs, data.load(), ["mlp"])
+    return folder / "site"
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,7 @@
   function clear() {
     strokes = [];
     down = false;
+    pointer = -1; // the pen is lifted, should it be down
     drawn();
   }
 

@@ -216,7 +216,7 @@ function mnistlabNetwork() {
     return made;
   }
 
-  return { load, forward, answer, strongest, picture, normalized };
+  return { load, answer, strongest, picture };
 }
 
 /** What the worker does: keeps networks, and answers the newest picture, one network
