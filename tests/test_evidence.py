@@ -209,10 +209,12 @@ def numbers_of_the_findings(runs, digits):
     }
     short = lower.pop("conv3_b31 minus conv3_b33")
     long = [-x for x in lower.pop("conv3_b33_75_epochs minus conv3_b31_75_epochs")]
+    alike = lower.pop("conv2_b23_75_epochs minus conv2_b21_75_epochs")
     rest = [x for values in lower.values() for x in values]
     yield f"{min(short):.2f} to {max(short):.2f} points below B31 after 25 epochs, and"
     yield f"after 75 still {min(long):.2f} to {max(long):.2f} points below it"
     yield f"model is {max(rest):.2f} points lower to {-min(rest):.2f} points higher"
+    yield f"{-min(alike):.2f} points below to {max(alike):.2f} points above B21"
     behind, *others = verdicts["D-1"].parts
     gaps = sorted(-100 * value for value in behind.planned)
     yield f"D2 ends {gaps[0]:.2f} to {gaps[-1]:.2f} points above it in each"
