@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -87,10 +88,8 @@ def _line(ax: Axes, values: Sequence[float], colour: object, label: str) -> None
 
 def _log(ax: Axes, name: str, quantity: str) -> None:
     """The epochs that 2019 printed."""
-    rows = [row for row in reported.history(name) if row[quantity] is not None]
-    epochs = [row["epoch"] or 0 for row in rows]
-    values = [row[quantity] or 0 for row in rows]
-    ax.plot(epochs, values, "kx--", linewidth=1, label="2019")
+    printed = pd.DataFrame(reported.history(name)).dropna(subset=quantity)
+    ax.plot(printed["epoch"], printed[quantity], "kx--", linewidth=1, label="2019")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("epoch")
     ax.grid(alpha=0.4)

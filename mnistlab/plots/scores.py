@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from mnistlab import comparison, judging, reported
 from mnistlab.claims import FAIR_PAIRS
@@ -177,13 +176,10 @@ def accuracy_against(
         ylabel="test accuracy (%)",
         title=title,
     )
-    plain = FuncFormatter(
-        lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"
-    )
-    ax.xaxis.set_major_formatter(plain)
+    ax.xaxis.set_major_formatter("{x:,.9g}")
     prices = [price for price, _ in points.values()]
     if max(prices) < 10 * min(prices):  # else a power of ten is always among them
-        ax.xaxis.set_minor_formatter(plain)
+        ax.xaxis.set_minor_formatter("{x:,.9g}")
         ax.tick_params(axis="x", which="minor", labelsize=8, labelrotation=30)
     _name_points(ax, points)
     ax.grid(alpha=0.4)
