@@ -154,9 +154,7 @@ def in_terminal(board: Board) -> Iterator[tuple[Callable, Callable]]:
     """
     console = Console()
     # A terminal indeed: rich takes a file for one where FORCE_COLOR is set.
-    live = (
-        console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
-    )
+    live = console.is_interactive and console.file.isatty()
 
     def of_run(progress: Progress) -> None:
         board.run(progress)
