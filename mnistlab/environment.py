@@ -107,8 +107,8 @@ def differences(expected: dict[str, str], found: dict[str, str]) -> str:
 
 def environment() -> dict[str, Any]:
     """What this process runs on: asked in the process that trains."""
-    names = {name for group in BACKEND_PACKAGES.values() for name in group}
-    versions = package_versions(sorted({"keras", "numpy", *names}))
+    names = {"keras", "numpy"}.union(*BACKEND_PACKAGES.values())
+    versions = package_versions(sorted(names))
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -39,11 +39,6 @@ def distinct(values: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(map(str, values))) or "-"
 
 
-def dropout_rates(experiment: Experiment) -> str:
-    """The rates of an experiment's dropout layers, each once, or `-`."""
-    return distinct(layer["rate"] for layer in settings(experiment, "Dropout"))
-
-
 def regularization(experiment: Experiment) -> str:
     """The kernel penalties of an experiment, such as `L2(1e-05)`, or `-`."""
     found = (x.settings.get("kernel_regularizer") for x in experiment.layers)

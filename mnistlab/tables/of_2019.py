@@ -23,7 +23,8 @@ def _cells(letter: str, run: Run) -> dict[str, Any]:
     """A run's row of a 2019 notebook's table, by 2019's column."""
     experiment, test, last = run.experiment, run.record["test"], run.history[-1]
     convs = architectures.settings(experiment, "Conv2D")
-    dropouts = architectures.dropout_rates(experiment)
+    rates = [layer["rate"] for layer in architectures.settings(experiment, "Dropout")]
+    dropouts = architectures.distinct(rates)
     has_batchnorm = bool(architectures.settings(experiment, "BatchNormalization"))
     if letter == "A":
         pools = architectures.settings(experiment, "MaxPooling2D")
