@@ -127,22 +127,18 @@ def feature_maps(
     if len(rows) == 1:
         why = f"There are no feature maps of convolutions to show here{note}."
         return look.figure_of(look.nothing(None, why))
-    figure, axes = plt.subplots(len(rows), figsize=(11, 0.85 * len(rows)))
+    figure, axes = look.stacked([0.85] * len(rows), 11)
     for ax, (text, maps, colours) in zip(axes, rows, strict=True):
         strongest = np.argsort(maps.sum(axis=(0, 1)))[::-1][:columns]
         shown = np.full((*maps.shape[:2], columns), np.nan)
         shown[..., : len(strongest)] = maps[..., strongest]
         picture = look.mosaic(shown, columns)
         ax.imshow(picture, cmap=colours, vmin=0, vmax=maps.max() or 1)
-        ax.set_axis_off()
-        ax.text(
-            -0.01, 0.5, text, ha="right", va="center", fontsize=7,
-            transform=ax.transAxes,
-        )  # fmt: skip
+        ax.set(anchor="W", xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+        ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
     title = f"What each convolution sees in one digit: its strongest maps{note}"
     figure.suptitle(title, fontsize=11)
-    top = 1 - 0.45 / (0.85 * len(rows))
-    figure.subplots_adjust(left=0.14, right=0.99, bottom=0.01, top=top, hspace=0.08)
     return look.describe(
         figure,
         f"One digit, and below it the strongest feature maps of {len(rows) - 1} "
