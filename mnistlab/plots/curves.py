@@ -146,11 +146,10 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
         return look.figure_of(look.nothing(None))
     families = list(dict.fromkeys(name.partition("_")[0] for name in models))
     figure, axes = look.stacked([3.4] * len(families), 9)
-    bands = 0
     for ax, family in zip(axes, families, strict=True):
         members = [name for name in models if name.partition("_")[0] == family]
         for name in members:
-            bands += _error_band(name, models[name], ax)
+            _error_band(name, models[name], ax)
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))  # 8, 9, 10 would touch
@@ -164,15 +163,16 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
         )
         ax.grid(alpha=0.4, which="both")
         ax.legend(ncols=2, fontsize=8)
+    alone = sum(len(own) == 1 for own in models.values())
     return look.describe(
         figure,
         f"Error on validation images over epochs of {len(models)} models in "
-        f"{len(families)} families, lower is better; {len(models) - bands} models have "
+        f"{len(families)} families, lower is better; {alone} models have "
         "one seed and no band.",
     )
 
 
-def _error_band(name: str, runs: Sequence[Run], ax: Axes) -> bool:
+def _error_band(name: str, runs: Sequence[Run], ax: Axes) -> None:
     """Draw one model's line, and its band if there are several seeds."""
     epochs = [entry["epoch"] for entry in runs[0].history]
     errors = 100 * np.array([[1 - e["val_accuracy"] for e in r.history] for r in runs])
@@ -184,4 +184,3 @@ def _error_band(name: str, runs: Sequence[Run], ax: Axes) -> bool:
     if len(runs) > 1:
         bounds = errors.min(axis=0), errors.max(axis=0)
         ax.fill_between(epochs, *bounds, color=shade, alpha=0.2, linewidth=0)
-    return len(runs) > 1

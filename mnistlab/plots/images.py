@@ -71,13 +71,12 @@ def normalizations(image: np.ndarray) -> Figure:
         "columns of unit length": l2_normalize(axis=1),
         "single pixels": l2_normalize(axis=3),
     }
-    figure, axes = plt.subplots(1, len(ways), figsize=(11, 3.2))
+    figure, axes = plt.subplots(1, len(ways), figsize=(11, 3.2), layout="constrained")
     for ax, (name, normalization) in zip(axes, ways.items(), strict=True):
         ax.imshow(normalized(image[np.newaxis], normalization)[0, ..., 0], cmap="gray")
         ax.set_title(name, fontsize=10)
         ax.set_axis_off()
     figure.suptitle("The same image after each normalization")
-    figure.tight_layout()
     return look.describe(
         figure,
         "One digit four times: with its grey levels; with rows of unit length, where "

@@ -42,12 +42,11 @@ def first_epochs(runs: Sequence[Run]) -> Figure:
     named = [ax.get_legend_handles_labels() for ax in axes]
     lines = {name: line for own in named for line, name in zip(*own, strict=True)}
     axes[0].legend(lines.values(), lines, fontsize=8)
-    describe(
+    return describe(
         figure,
         "Test accuracy of A3, A4 and A5 over five epochs: 2019's log, today's runs, "
         f"and {debiased} of these with debiased batch normalisation.",
     )
-    return figure
 
 
 def beginnings_of_d2(runs: Sequence[Run]) -> Figure:
@@ -74,8 +73,7 @@ def beginnings_of_d2(runs: Sequence[Run]) -> Figure:
         f"{run.name} seed {run.seed} {run.history[0]['loss']:.2f}" for run in found
     )
     first = reported.history("conv5_d2")[0]["loss"]
-    describe(figure, f"Loss after one epoch: 2019 {first}, {described}.")
-    return figure
+    return describe(figure, f"Loss after one epoch: 2019 {first}, {described}.")
 
 
 def _line(ax: Axes, values: Sequence[float], colour: object, label: str) -> None:
