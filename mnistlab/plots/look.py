@@ -149,13 +149,13 @@ def mosaic(images: np.ndarray, columns: int, margin: int = 0) -> np.ndarray:
     One picture of many is drawn far sooner than many axes with one each. `margin` is
     room above each image, in pixels, for its title.
     """
-    height, width, count = images.shape
-    rows = -(-count // columns)
+    _, width, count = images.shape
     gap = max(1, width // 8)
-    tiles = np.full((rows * columns, margin + height + gap, width + gap), np.nan)
-    tiles[:count, margin : margin + height, :width] = images.transpose(2, 0, 1)
-    tiles = tiles.reshape(rows, columns, margin + height + gap, width + gap)
-    joined = tiles.transpose(0, 2, 1, 3).reshape(rows * (margin + height + gap), -1)
+    pads = (0, -count % columns), (margin, gap), (0, gap)  # the last row is filled up
+    tiles = images.transpose(2, 0, 1).astype(float)
+    tiles = np.pad(tiles, pads, constant_values=np.nan)
+    rows = tiles.reshape(-1, columns, *tiles.shape[1:])
+    joined = np.vstack([np.hstack(row) for row in rows])
     return joined[:-gap, :-gap]
 
 

@@ -130,9 +130,7 @@ def feature_maps(
     figure, axes = look.stacked([0.85] * len(rows), 11)
     for ax, (text, maps, colours) in zip(axes, rows, strict=True):
         strongest = np.argsort(maps.sum(axis=(0, 1)))[::-1][:columns]
-        shown = np.full((*maps.shape[:2], columns), np.nan)
-        shown[..., : len(strongest)] = maps[..., strongest]
-        picture = look.mosaic(shown, columns)
+        picture = look.mosaic(maps[..., strongest], columns)
         ax.imshow(picture, cmap=colours, vmin=0, vmax=maps.max() or 1)
         ax.set(anchor="W", xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
