@@ -47,10 +47,9 @@ def _around_mean(
         raise ValueError(f"expected at least 2 values, got {n}; one run has no spread")
     if all_equal(values):
         return Interval(values[0], values[0])
-    t = float(stats.t.ppf((1 + confidence) / 2, n - 1))
-    half = t * float(np.std(values, ddof=1)) * math.sqrt(new_values + 1 / n)
-    mean = float(np.mean(values))
-    return Interval(mean - half, mean + half)
+    scale = np.std(values, ddof=1) * math.sqrt(new_values + 1 / n)
+    low, high = stats.t.interval(confidence, n - 1, np.mean(values), scale)
+    return Interval(float(low), float(high))
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
