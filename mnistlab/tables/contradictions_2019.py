@@ -5,7 +5,7 @@ import pandas as pd
 from mnistlab import reported
 from mnistlab.models import COLLECTION
 from mnistlab.models.experiment import Experiment, layer_names, with_output
-from mnistlab.tables import architectures
+from mnistlab.tables.architectures import crossed, regularization, settings
 from mnistlab.tables.base import Table
 
 ALL = {name: COLLECTION[name] for name in reported.finals()}
@@ -30,18 +30,16 @@ def contradictions() -> Table:
     final = reported.finals()
     of_b = {name: e for name, e in ALL.items() if final[name].letter == "B"}
     of_c = [e for name, e in ALL.items() if final[name].letter == "C"]
-    convs = sum((architectures.settings(e, "Conv2D") for e in of_b.values()), [])
-    strides = {architectures.crossed(conv["strides"]) for conv in convs}
+    convs = sum((settings(e, "Conv2D") for e in of_b.values()), [])
+    strides = {crossed(conv["strides"]) for conv in convs}
     plain = ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32")
-    has_dropout = {
-        name: bool(architectures.settings(e, "Dropout")) for name, e in ALL.items()
-    }
+    has_dropout = {name: bool(settings(e, "Dropout")) for name, e in ALL.items()}
     a3, d1 = ALL["conv3_a3"], reported.history("conv3_d1")[-1]
     third = {name: fifth_weight(e) for name, e in ALL.items()}
     right = ", ".join(reported.short(n) for n, w in third.items() if "output" in w)
     accuracies = {name: final[name].test_accuracy for name in of_b}
     top = max(accuracies, key=accuracies.__getitem__)
-    penalty = architectures.regularization(ALL[top])
+    penalty = regularization(ALL[top])
 
     def said(name: str, column: str) -> str:
         return reported.entries()[final[name].letter, name, column]
@@ -51,11 +49,11 @@ def contradictions() -> Table:
 
     rows = [
         (1, "B34", "convolutions, B's table", said("conv5_b34", "#ConvNets"),
-         len(architectures.settings(ALL["conv5_b34"], "Conv2D"))),
+         len(settings(ALL["conv5_b34"], "Conv2D"))),
         *((2, reported.short(name), column, said(name, column), has)
           for name in ("conv5_b51", "conv5_b52")
           for column in ("Dropout", "BatchNormalization")
-          for has in [bool(architectures.settings(ALL[name], column))]),
+          for has in [bool(settings(ALL[name], column))]),
         (2, "B21, B22, B31, B32", "Dropout, by model",
          ", ".join(said(name, "Dropout") for name in plain),
          ", ".join(str(has_dropout[name]) for name in plain)),
@@ -86,8 +84,8 @@ def contradictions() -> Table:
          f"B24 {accuracies['conv2_b24']} beats B22 {accuracies['conv2_b22']}; best is "
          f"{reported.short(top)} {accuracies[top]} with {penalty}"),
         (10, "E3", "code against summary", "fewer layers in its code",
-         f"{len(architectures.settings(ALL['mlp_e3'], 'Dense'))} hidden dense "
-         "layers, as its summary says"),
+         f"{len(settings(ALL['mlp_e3'], 'Dense'))} hidden dense layers, as its "
+         "summary says"),
     ]  # fmt: skip
     names = ["no.", "model", "subject", "2019 says", "its code or log says"]
     return Table(
