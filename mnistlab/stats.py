@@ -96,7 +96,7 @@ class Rank:
 
 
 def bootstrap_ranks(
-    right: Mapping[str, np.ndarray], *, draws: int = 2_000, seed: int = 0
+    right: Mapping[str, np.ndarray], *, draws: int = 2_000
 ) -> dict[str, Rank]:
     """Ranks by mean accuracy, with the chance of both seeds and test images in them.
 
@@ -112,7 +112,6 @@ def bootstrap_ranks(
         right: whether each run was right, bool (seeds, images), by model; all models
             on the same images.
         draws: how many.
-        seed: of the draws.
 
     >>> right = {"a": np.ones((3, 50), bool), "b": np.zeros((3, 50), bool)}
     >>> bootstrap_ranks(right, draws=20)["b"]
@@ -120,7 +119,7 @@ def bootstrap_ranks(
     """
     if not right:
         return {}
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     count = next(iter(right.values())).shape[1]
     # How often each draw has each image, and each seed: (draws, images or seeds).
     images = _times_drawn(generator, draws, count)
@@ -147,22 +146,21 @@ def _times_drawn(generator: np.random.Generator, draws: int, count: int) -> np.n
     ).astype(np.float32)
 
 
-def calibration(
-    confidence: np.ndarray, right: np.ndarray, bins: int = BINS
-) -> pd.DataFrame:
-    """How often a model is right where it says it is that sure, by equal bins.
+def calibration(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
+    """How often a model is right where it says it is that sure, by 15 equal bins.
+
+    A confidence on the edge of two bins belongs to the lower one.
 
     Args:
         confidence: the probability of the predicted class, (n,), 0 to 1.
         right: whether the prediction was right, bool (n,).
-        bins: how many bins from 0 to 1; a value on an edge belongs to the lower one.
 
     Returns:
         A row for each bin that is not empty: the means `confidence` and `accuracy`,
         0 to 1, and `count`, how many answers it has.
     """
     answers = pd.DataFrame({"confidence": confidence, "accuracy": right}, dtype=float)
-    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    edges = np.linspace(0, 1, BINS + 1)[1:-1]
     found = answers.groupby(np.digitize(confidence, edges, right=True))
     return found.mean().assign(count=found.size())
 
