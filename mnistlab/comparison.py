@@ -47,8 +47,7 @@ class Gathered:
         defined now, in their order; no model with runs of two backends.
         """
         found = comparable([run for run in self.everything if run.compares_with_2019])
-        named = [found.get(name, {}) for name in COLLECTION]
-        return [run for own in named for run in own.values()]
+        return [run for name in COLLECTION for run in found.get(name, {}).values()]
 
     @property
     def short(self) -> list[Run]:

@@ -51,7 +51,6 @@ def first_epochs(runs: Sequence[Run]) -> Figure:
 
 def beginnings_of_d2(runs: Sequence[Run]) -> Figure:
     """Draw D2's training loss over epochs: 2019's, ours, and with dropout a half."""
-    figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
     control = conv5_d2_dropout_half.name
     labels = {
         "conv5_d2": (PLAIN, "ours, as 2019 printed D2"),
@@ -59,8 +58,8 @@ def beginnings_of_d2(runs: Sequence[Run]) -> Figure:
     }
     found = [run for run in runs if run.name in labels]
     if not found:
-        plt.close(figure)
         return figure_of(nothing(None))
+    figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for run in found:
         if run.name == control or run.compares_with_2019:
             losses = [entry["loss"] for entry in run.history]

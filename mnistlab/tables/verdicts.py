@@ -89,12 +89,10 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
     if missing:
         shown.append(f"<p>There is no full run of {', '.join(missing)}.</p>")
     found = judging.comparable(runs)
-    names = {
-        name for part in judged.parts for name in part.rule.models if name in found
-    }
+    about = {name for part in judged.parts for name in part.rule.models}
     links = "; ".join(
         f"{name}, seeds {record_links(list(found[name].values()))}"
-        for name in sorted(names)
+        for name in sorted(about & found.keys())
     )
     return HTML("".join(shown) + (f"<p>Records: {links}.</p>" if links else ""))
 
