@@ -194,7 +194,7 @@ def in_cell(board: Board) -> Iterator[Callable[[Progress], None]]:
     """
     from IPython import get_ipython
 
-    if get_ipython() is None or not hasattr(get_ipython(), "kernel"):
+    if not hasattr(get_ipython(), "kernel"):
         yield lambda progress: print(f"{progress.spec.title}: {words(progress)}")
         return
     from IPython.display import HTML, display
