@@ -180,22 +180,15 @@ def titled_mosaic(
     """
     count, height, width = images.shape
     gap, rows = max(1, width // 8), -(-count // columns)
-    inches = size * columns, size * rows * (margin + height + gap) / (width + gap)
-    figure, ax = plt.subplots(
-        figsize=(inches[0], inches[1] + 0.5), layout="constrained"
-    )
+    across, down = width + gap, margin + height + gap  # from one image to the next
+    inches = size * columns, size * rows * down / across + 0.5
+    figure, ax = plt.subplots(figsize=inches, layout="constrained")
     joined = mosaic(images.transpose(1, 2, 0), columns, margin)
     ax.imshow(joined, cmap="gray_r", vmin=0, vmax=255)
     ax.set_axis_off()
     for i, title in enumerate(titles):
         row, column = divmod(i, columns)
-        ax.text(
-            column * (width + gap) + width / 2,
-            row * (margin + height + gap) + margin - 1,
-            title,
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            color=colours[i] if colours else "black",
-        )
+        x, y = column * across + width / 2, row * down + margin - 1
+        shade = colours[i] if colours else "black"
+        ax.text(x, y, title, ha="center", va="bottom", fontsize=8, color=shade)
     return figure

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import cycle, islice
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,7 +32,7 @@ def weight_violins(experiment: Experiment, runs: Sequence[Run]) -> Figure:
     figure, ax = plt.subplots(figsize=(width, 3.6))
     seaborn.violinplot(
         data=[kernel["quantiles"] for kernel in kernels],
-        palette=list(islice(cycle(VIOLINS), len(kernels))),
+        palette=[VIOLINS[i % len(VIOLINS)] for i in range(len(kernels))],
         cut=0,
         density_norm="width",
         gridsize=60,
