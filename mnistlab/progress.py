@@ -176,12 +176,7 @@ def in_terminal(board: Board) -> Iterator[tuple[Callable, Callable]]:
         if status != "executing" and not (live and status in GOOD):
             click.echo(f"notebook  {name:10} {status} {seconds:6.1f} s  {why}")
 
-    shown = Live(
-        get_renderable=board.__rich__,
-        console=console,
-        refresh_per_second=4,
-        transient=True,
-    )
+    shown = Live(get_renderable=board.__rich__, console=console, transient=True)
     with shown if live else nullcontext():
         yield of_run, of_page
 
