@@ -153,17 +153,13 @@ def reliability(
     errors = {}
     for name, own in models.items():
         confidence = np.concatenate([run.predictions()[1] for run in own])
-        right = np.concatenate([answers(run, y_test) for run in own])
-        found = stats.calibration(confidence, right)
+        is_right = np.concatenate([answers(run, y_test) for run in own])
+        found = stats.calibration(confidence, is_right)
         errors[name] = 100 * stats.calibration_error(found)
-        ax.plot(
-            100 * found["confidence"],
-            100 * found["accuracy"],
-            color=look.colour(name),
-            marker=look.marker(name),
-            markersize=5,
-            label=f"{reported.short(name)}: {errors[name]:.2f}",
-        )
+        sure, right = 100 * found["confidence"], 100 * found["accuracy"]
+        label = f"{reported.short(name)}: {errors[name]:.2f}"
+        shade, point = look.colour(name), look.marker(name)
+        ax.plot(sure, right, color=shade, marker=point, markersize=5, label=label)
     ax.set(
         xlabel="confidence in the answer (%), mean of a bin",
         ylabel="right answers (%)",

@@ -66,7 +66,7 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     handles = look.family_handles(names)
     if reported_at:
         handles.append(plt.Line2D([], [], color="k", marker="x", ls="", label="2019"))
-    ax.legend(handles=handles, fontsize=8, loc="best")
+    ax.legend(handles=handles, fontsize=8)
     return look.describe(
         ax,
         f"Test accuracy of {len(names)} models. On top is {best} with "
@@ -185,7 +185,7 @@ def accuracy_against(
     ax.grid(alpha=0.4)
     handles = [*look.family_handles(list(points)), plt.Line2D([], [], color="k",
                ls="--", label="no model is both\ncheaper and better")]  # fmt: skip
-    ax.legend(handles=handles, fontsize=8, loc="best")
+    ax.legend(handles=handles, fontsize=8)
     return look.describe(
         ax,
         f"Test accuracy against {label} of {len(points)} models. On the Pareto front, "
