@@ -13,7 +13,7 @@ from mnistlab.runs import Run
 from mnistlab.store import evidence, runs_named
 from reports import site, touch
 from reports.pages import Published, read_published
-from reports.story import TAILS, tell
+from reports.story import TAILS, tell, tries
 
 
 def write_site(
@@ -66,8 +66,10 @@ def write_site(
         for title, alike in _alike(own).items():
             boards[f"This build: {title}"] = leader_board(alike, images.y_test)
         site.write_environment(out / "site", gathered.everything, names)
-        story = tell(evidence(), mnist)
-        site.write_index(out / "site", cards, boards, names, key, story)
+        site.write_index(
+            out / "site", cards, boards, names, key,
+            story=tell(evidence()), tries=tries(evidence(), mnist),
+        )  # fmt: skip
     # Last, because they are large: on a full disk the index still says how it ended.
     touch.write_draw(out / "site", full, mnist, names)
     touch.write_duel(out / "site", full, mnist, names)

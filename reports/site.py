@@ -23,7 +23,7 @@ from reports.pages import read_published
 
 if TYPE_CHECKING:
     from mnistlab.tables import Table
-    from reports.story import Story
+    from reports.story import Story, Try
 
 TEMPLATES = Path(__file__).with_name("templates")
 # A record as a notebook links to it, relative to wherever it was executed.
@@ -266,6 +266,7 @@ def write_index(
     pages: Sequence[str],
     key: str,
     story: "Story",
+    tries: Sequence["Try"],
 ) -> None:
     """Write the index: the story, a card for each notebook, tables by their titles."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -277,6 +278,7 @@ def write_index(
         site=head("index", pages, "28 MNIST models of 2019, run again"),
         cards=cards,
         story=story,
+        tries=tries,
         about=f"Made {made}.",
         tables=shown,
     )

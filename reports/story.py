@@ -17,7 +17,7 @@ import numpy as np
 from mnistlab import claims, judging, reported
 from mnistlab.data import Dataset
 from mnistlab.models.controls import conv3_a3_adadelta, conv5_d2_dropout_half
-from mnistlab.runs import Run
+from mnistlab.runs import KNOWN, Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +43,7 @@ class Story:
     """What stands on the index: sentences, a figure as PNG in base64, verdicts, finds.
 
     `verdicts` has, for each verdict that occurs, its conclusions' ids and sentences.
+    `finds` lacks those whose runs are not committed.
     """
 
     sentences: list[str]
@@ -50,14 +51,10 @@ class Story:
     alt: str
     verdicts: dict[str, list[tuple[str, str]]]
     finds: dict[str, str]
-    tries: list[Try]
 
 
-def tell(runs: Sequence[Run], mnist: Dataset | None = None) -> Story:
-    """The story that runs tell; only whole recipes on all of MNIST count.
-
-    The pictures of pages to be touched need its images.
-    """
+def tell(runs: Sequence[Run]) -> Story:
+    """The story that runs tell; only whole recipes on all of MNIST count."""
     from mnistlab import plots
 
     figure = plots.then_and_now(runs)
@@ -67,13 +64,18 @@ def tell(runs: Sequence[Run], mnist: Dataset | None = None) -> Story:
         verdicts[judged[said.id].verdict].append((said.id, said.sentence))
     verdicts = {verdict: found for verdict, found in verdicts.items() if found}
     counts = ", ".join(f"{len(found)} {verdict}" for verdict, found in verdicts.items())
+    seeds = Counter(run.name for run in runs if run.experiment in KNOWN)
+    finds = {
+        title: sentences(runs)
+        for title, (sentences, models) in FINDS.items()
+        if all(seeds[name] >= judging.LEAST_SEEDS for name in models)
+    }
     return Story(
         sentences=_sentences(runs, counts),
         figure=_png(figure),
         alt=plots.alt_text(figure),
         verdicts=verdicts,
-        finds={"B": _b(runs), "A3": _a3(runs), "D2": _d2(runs), "C2": _c2(runs)},
-        tries=tries(runs, mnist) if mnist else [],
+        finds=finds,
     )
 
 
@@ -123,10 +125,6 @@ def _own(name: str, runs: Sequence[Run]) -> list[Run]:
     return list(judging.comparable(runs).get(name, {}).values())
 
 
-def _runs(own: Sequence[Run], what: str = "full run") -> str:
-    return f"{len(own)} {what}{'s' if len(own) > 1 else ''}"
-
-
 def _b(runs: Sequence[Run]) -> str:
     inputs = claims.inputs_of_b(runs)
     means = inputs.mean_squares
@@ -148,39 +146,26 @@ def _b(runs: Sequence[Run]) -> str:
 def _a3(runs: Sequence[Run]) -> str:
     scored = [run.batchnorm[0] for run in _own("conv3_a3", runs) if run.batchnorm]
     said = reported.history("conv3_a3")[0]["val_accuracy"] or 0
-    text = f"A3 had {_percents([said])} after its first epoch in 2019."
-    if not scored:
-        return f"{text} No run of ours is scored both ways yet."
+    by_code = judging.trajectory("conv3_a3", runs)
+    by_table = judging.trajectory("conv3_a3", runs, control=conv3_a3_adadelta.name)
+    adam, adadelta = (_range(np.array(found.values)) for found in (by_code, by_table))
     plain = _percents([scores["plain"]["accuracy"] for scores in scored])
     debiased = _percents([scores["debiased"]["accuracy"] for scores in scored])
     return (
-        f"{text} Ours has {plain} as today's Keras evaluates batch normalisation, and "
-        f"{debiased} with the same weights as Keras 2.2.4 evaluated it, dividing out "
-        f"where its moving averages start.{_a3s_optimizer(runs)}"
-    )
-
-
-def _a3s_optimizer(runs: Sequence[Run]) -> str:
-    by_code = judging.trajectory("conv3_a3", runs)
-    by_table = judging.trajectory("conv3_a3", runs, control=conv3_a3_adadelta.name)
-    if judging.NOT_TESTED in (by_code.verdict, by_table.verdict):
-        return ""
-    adam, adadelta = (_range(np.array(found.values)) for found in (by_code, by_table))
-    return (
-        " 2019's code trains A3 with Adam, its table says Adadelta. 2019's training "
-        f"losses are {adam} times ours with Adam ({by_code.verdict}), and {adadelta} "
-        f"times ours with Adadelta ({by_table.verdict})."
+        f"A3 had {_percents([said])} after its first epoch in 2019. Ours has {plain} "
+        f"as today's Keras evaluates batch normalisation, and {debiased} with the same "
+        "weights as Keras 2.2.4 evaluated it, dividing out where its moving averages "
+        "start. 2019's code trains A3 with Adam, its table says Adadelta. 2019's "
+        f"training losses are {adam} times ours with Adam ({by_code.verdict}), and "
+        f"{adadelta} times ours with Adadelta ({by_table.verdict})."
     )
 
 
 def _beginnings(name: str, own: Sequence[Run]) -> np.ndarray:
-    """2019's training losses over ours, of the first epochs that 2019 printed.
-
-    An array (runs, up to three epochs); empty without runs.
-    """
+    """2019's training losses over ours: an array (runs, first printed epochs)."""
     losses = _printed(name)
     ours = [[run.history[epoch - 1]["loss"] for epoch in losses] for run in own]
-    return np.array(list(losses.values())) / np.array(ours) if ours else np.empty(0)
+    return np.array(list(losses.values())) / np.array(ours)
 
 
 def _printed(name: str) -> dict[int, float]:
@@ -192,32 +177,28 @@ def _printed(name: str) -> dict[int, float]:
 
 def _is_near(ratios: np.ndarray) -> bool:
     low, high = judging.NEAR_ONE
-    return bool(ratios.size and ((low <= ratios) & (ratios <= high)).all())
+    return bool(((low <= ratios) & (ratios <= high)).all())
 
 
 def _d2(runs: Sequence[Run]) -> str:
     own = _own("conv5_d2", runs)
     # It is trained for the first epochs only.
     control = [run for run in runs if run.name == conv5_d2_dropout_half.name]
-    if not own:
-        return "There is no full run of D2 yet."
     ratios, halves = _beginnings("conv5_d2", own), _beginnings("conv5_d2", control)
     first = ", ".join(f"{loss:.2f}" for loss in _printed("conv5_d2").values())
     text = (
         f"D2's training losses of 2019 begin with {first}. They are {_range(ratios)} "
-        f"times those of the printed architecture today ({_runs(own)})"
+        f"times those of the printed architecture today ({len(own)} full runs)"
     )
     if _is_near(ratios):
         return f"{text}: the same beginning, within a tenth."
-    text += ": not the same beginning. 2019's summary prints no dropout rates."
-    if not control:
-        return f"{text} Whether other rates explain it is not tested yet."
     fits = "explain" if _is_near(halves) else "do not explain"
     ends = _percents([judging.accuracy(run) for run in control])
     return (
-        f"{text} With all rates at 0.5 they are {_range(halves)} times ours "
-        f"({_runs(control, 'run')} of {len(control[0].history)} epochs, test accuracy "
-        f"{ends}): such rates {fits} 2019's beginning."
+        f"{text}: not the same beginning. 2019's summary prints no dropout rates. "
+        f"With all rates at 0.5 they are {_range(halves)} times ours ({len(control)} "
+        f"runs of {len(control[0].history)} epochs, test accuracy {ends}): such rates "
+        f"{fits} 2019's beginning."
     )
 
 
@@ -226,29 +207,30 @@ def _range(ratios: np.ndarray) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _c2(runs: Sequence[Run], tails: Path = TAILS) -> str:
+def _c2(runs: Sequence[Run]) -> str:
     own = _own("conv5_c2", runs)
     said = reported.finals()["conv5_c2"].test_accuracy
-    text = f"C2 ended at {_percents([said])} in 2019."
-    if own:
-        ends = [judging.accuracy(run) for run in own]
-        ways = [run.history[-1]["accuracy"] for run in own]
-        where = "below" if said < min(ends) else "not below"
-        text += (
-            f" Ours: {_percents(ends)} ({_runs(own)}); 2019's is {where} that. In "
-            f"training, with dropout on, our last accuracy is {_percents(ways)}."
-        )
-    else:
-        text += " There is no full run of it yet."
-    if tails.exists():
-        study = json.loads(tails.read_text())
-        ends = [tail["accuracy"] for tail in study["tails"]]
-        lost = sum(min(tail["recall"]) < 0.1 for tail in study["tails"])
-        text += (
-            f" With {len(ends)} seeds of all but two layers it ends at "
-            f"{_percents(ends)}; {lost} of these networks hardly recognise some digit."
-        )
-    return text
+    ends = [judging.accuracy(run) for run in own]
+    ways = [run.history[-1]["accuracy"] for run in own]
+    where = "below" if said < min(ends) else "not below"
+    tails = json.loads(TAILS.read_text())["tails"]
+    lost = sum(min(tail["recall"]) < 0.1 for tail in tails)
+    return (
+        f"C2 ended at {_percents([said])} in 2019. Ours: {_percents(ends)} "
+        f"({len(own)} full runs); 2019's is {where} that. In training, with dropout "
+        f"on, our last accuracy is {_percents(ways)}. With {len(tails)} seeds of all "
+        f"but two layers it ends at {_percents([t['accuracy'] for t in tails])}; "
+        f"{lost} of these networks hardly recognise some digit."
+    )
+
+
+# What is found, and the models without whose seeds it cannot be told.
+FINDS = {
+    "B": (_b, ()),
+    "A3": (_a3, ("conv3_a3", conv3_a3_adadelta.name)),
+    "D2": (_d2, ("conv5_d2", conv5_d2_dropout_half.name)),
+    "C2": (_c2, ("conv5_c2",)),
+}
 
 
 def tries(runs: Sequence[Run], mnist: Dataset) -> list[Try]:

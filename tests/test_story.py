@@ -23,42 +23,32 @@ def control(factor):
     return run
 
 
-def test_without_runs_nothing_is_claimed():
-    assert story._d2([]) == "There is no full run of D2 yet."
-    assert "There is no full run of it yet." in story._c2([])
-    assert "not tested" in story._b([])
+def test_what_is_found_is_told_only_where_all_its_runs_are():
+    found = story.tell([]).finds
+    assert list(found) == ["B"]
+    assert "not tested" in found["B"]
     assert story.tries([], None) == []
+    assert list(story.tell(seeds("conv5_c2")[:2]).finds) == ["B"]
+    assert list(story.tell(seeds("conv5_d2")).finds) == ["B"], "its control is missing"
 
 
 def test_d2s_sentence_says_what_its_runs_and_its_control_show():
     other, same = losses("conv5_d2", 0.5), losses("conv5_d2", 1.05)
-    assert "They are 0.95 times those of the printed" in story._d2([same])
-    alone = story._d2([other])
-    assert "2.00 times those of the printed architecture today (1 full run)" in alone
-    assert alone.endswith("not tested yet.")
-    explained = story._d2([other, control(1.01)])
-    assert "they are 0.99 times ours (1 run of 3 epochs, test" in explained
+    good, bad = control(1.01), control(1.5)
+    assert "They are 0.95 times those of the printed" in story._d2([same, good])
+    explained = story._d2([other, good])
+    assert "2.00 times those of the printed architecture today (1 full" in explained
+    assert "they are 0.99 times ours (1 runs of 3 epochs, test" in explained
     assert "such rates explain" in explained
-    wrong = story._d2([other, control(1.5)])
+    wrong = story._d2([other, bad])
     assert "they are 0.67 times ours" in wrong
     assert "such rates do not explain" in wrong
-    both = story._d2([other, control(1.01), control(1.5)])
+    both = story._d2([other, good, bad])
     assert "(2 runs of 3 epochs, test" in both
     assert "such rates do not explain" in both, "all must"
 
 
-def test_a3s_sentence_has_its_first_epoch_by_both_ways():
-    assert "No run of ours is scored both ways yet." in story._a3([fake("conv3_a3")])
-    run = fake("conv3_a3")
-    scores = {"plain": {"accuracy": 0.789}, "debiased": {"accuracy": 0.9645}}
-    vars(run)["batchnorm"] = [scores] * 5
-    text = story._a3([run])
-    assert "A3 had 97.73 % after its first epoch in 2019." in text
-    assert "Ours has 78.90 % as today" in text
-    assert "and 96.45 % with the same weights" in text
-
-
-def test_a3s_optimizer_is_told_once_both_have_their_seeds():
+def test_a3s_sentence_has_its_first_epoch_by_both_ways_and_both_optimizers():
     said = [entry["loss"] for entry in reported.history("conv3_a3")]
 
     def own(name, *factors):
@@ -66,26 +56,29 @@ def test_a3s_optimizer_is_told_once_both_have_their_seeds():
         return [fake(name, s, history={"loss": h}) for s, h in enumerate(histories)]
 
     adam = own("conv3_a3", 1.1, 1.09, 1.11)
-    assert story._a3s_optimizer(adam) == ""
-    assert story._a3s_optimizer([*adam, *own("conv3_a3_adadelta", 1, 1)]) == ""
-    text = story._a3s_optimizer([*adam, *own("conv3_a3_adadelta", 0.99, 1.0, 1.02)])
+    scores = {"plain": {"accuracy": 0.789}, "debiased": {"accuracy": 0.9645}}
+    vars(adam[0])["batchnorm"] = [scores] * 5
+    text = story._a3([*adam, *own("conv3_a3_adadelta", 0.99, 1.0, 1.02)])
+    assert "A3 had 97.73 % after its first epoch in 2019." in text
+    assert "Ours has 78.90 % as today" in text
+    assert "and 96.45 % with the same weights" in text
     assert "0.90 to 0.92 times ours with Adam (other training)" in text
     assert "0.98 to 1.01 times ours with Adadelta (same training)" in text
 
 
-def test_c2s_sentence_says_where_2019_lies_and_what_the_tails_show(tmp_path):
+def test_c2s_sentence_says_where_2019_lies_and_what_the_tails_show(
+    tmp_path, monkeypatch
+):
     tails = tmp_path / "tails.json"
-    history = {"accuracy": [0.85] * EXPERIMENTS["conv5_c2"].recipe.epochs}
-    runs = seeds("conv5_c2", accuracy=0.98, history=history)
-    high = story._c2(runs, tails)
-    assert "97.95 to 98.05 % (3 full runs); 2019's is below that" in high
-    assert "all but two layers" not in high
-    low = seeds("conv5_c2", accuracy=0.80, history=history)
-    assert "is not below that" in story._c2(low, tails)
     ends = [{"accuracy": 0.8, "recall": [0.9, 0.02]}, {"accuracy": 0.97, "recall": [1]}]
     tails.write_text(json.dumps({"tails": ends}))
-    text = story._c2(runs, tails)
+    monkeypatch.setattr(story, "TAILS", tails)
+    history = {"accuracy": [0.85] * EXPERIMENTS["conv5_c2"].recipe.epochs}
+    text = story._c2(seeds("conv5_c2", accuracy=0.98, history=history))
+    assert "97.95 to 98.05 % (3 full runs); 2019's is below that" in text
     assert "With 2 seeds of all but two layers it ends at 80.00 to 97.00 %; 1" in text
+    low = seeds("conv5_c2", accuracy=0.80, history=history)
+    assert "is not below that" in story._c2(low)
 
 
 def test_the_counts_of_models_add_up():
