@@ -31,7 +31,7 @@ def write_site(
     }
     # Pages of earlier builds may show runs of code that is no longer this.
     current = {run for known in good.values() for run in known["result"]["runs"]}
-    key = site.key_of(
+    parts = (
         package_digest(),
         about,
         sorted(current),
@@ -50,7 +50,8 @@ def write_site(
         mnist.y_test,
     )
     full = gathered.full
-    if not site.is_current(out / "site" / "index.html", key):
+
+    def make() -> str:
         from mnistlab.tables import leader_board
 
         cards = [_card(name, about[name], by_name.get(name), out) for name in names]
@@ -66,13 +67,12 @@ def write_site(
         for title, alike in _alike(own).items():
             boards[f"This build: {title}"] = leader_board(alike, images.y_test)
         site.write_environment(out / "site", gathered.everything, names)
-        site.write_index(
-            out / "site", cards, boards, names, key,
-            story=tell(evidence()), tries=tries(evidence(), mnist),
-        )  # fmt: skip
+        story = tell(evidence())
+        return site.index(cards, boards, names, story, tries(evidence(), mnist))
+
+    site.write_page(out / "site" / "index.html", parts, make)
     # Last, because they are large: on a full disk the index still says how it ended.
-    touch.write_draw(out / "site", full, mnist, names)
-    touch.write_duel(out / "site", full, mnist, names)
+    touch.write(out / "site", full, mnist, names)
 
 
 def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:

@@ -5,7 +5,7 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -43,25 +43,16 @@ def look() -> str:
     return digest.hexdigest()
 
 
-def is_current(path: Path, key: str) -> bool:
-    """Whether a page was made of what this key is of; `finish` has noted it."""
-    return path.exists() and path.read_bytes().endswith(_mark(key).encode())
+def write_page(path: Path, parts: Sequence[object], make: Callable[[], str]) -> None:
+    """Write a page as `make` makes it, unless it is there and made of the same parts.
 
-
-def finish(path: Path, html: str, key: str) -> None:
-    """Write a page, and of what it was made."""
-    write_atomically(path, f"{html}{_mark(key)}".encode())
-
-
-def _mark(key: str) -> str:
-    return f"\n<!-- made of {key} -->\n"
-
-
-def key_of(*parts: object) -> str:
-    """SHA-256 of the parts of a page."""
-    return hashlib.sha256(
-        json.dumps([look(), *parts], default=str, sort_keys=True).encode()
-    ).hexdigest()
+    What it is made of is noted at its end.
+    """
+    text = json.dumps([look(), *parts], default=str, sort_keys=True)
+    made_of = hashlib.sha256(text.encode()).hexdigest()
+    mark = f"\n<!-- made of {made_of} -->\n".encode()
+    if not path.exists() or not path.read_bytes().endswith(mark):
+        write_atomically(path, make().encode() + mark)
 
 
 def update_page(out: Path, name: str, names: Sequence[str], failure: str = "") -> None:
@@ -76,10 +67,18 @@ def update_page(out: Path, name: str, names: Sequence[str], failure: str = "") -
     """
     site, good = out / "site", out / "notebooks" / f"{name}.ipynb"
     failed = site / "failed" / f"{name}.html"
+
+    def update(path: Path, notebook: Path, root: str, banner: str) -> None:
+        content = notebook.read_text("utf-8") if notebook.exists() else ""
+        write_page(
+            path,
+            (content, names, root, banner, _beside()),
+            lambda: render(content, name, names, site, root, banner),
+        )
+
     if failure:
         attempt = out / "failed" / f"{name}.ipynb"
-        banner = f"This execution ended as {failure}"
-        _update(failed, attempt, name, names, "../", banner, failure)
+        update(failed, attempt, "../", f"This execution ended as {failure}")
     else:
         failed.unlink(missing_ok=True)
     published = read_published(good)
@@ -90,23 +89,7 @@ def update_page(out: Path, name: str, names: Sequence[str], failure: str = "") -
     if failure:
         status, when = failure.partition(":")[0], published["executed"]
         banner = f"The last execution ended as {status}; this page is of {when}."
-    _update(site / f"{name}.html", good, name, names, "", banner)
-
-
-def _update(
-    path: Path,
-    notebook: Path,
-    name: str,
-    names: Sequence[str],
-    root: str,
-    banner: str,
-    failure: str = "",
-) -> None:
-    content = notebook.read_text("utf-8") if notebook.exists() else ""
-    key = key_of(content, list(names), root, banner, _beside())
-    if not is_current(path, key):
-        site = path.parent / root
-        finish(path, render(content, name, names, root, banner, failure, site), key)
+    update(site / f"{name}.html", good, "", banner)
 
 
 def _beside() -> list[tuple[str, int, int]]:
@@ -122,17 +105,15 @@ def render(
     content: str,
     page: str,
     pages: Sequence[str],
+    site: Path,
     root: str = "",
     banner: str = "",
-    failure: str = "",
-    site: Path | None = None,
 ) -> str:
     """One notebook as an HTML page that loads nothing from another host.
 
-    Links to run records are turned to the copies below the site. `root` is the way
-    from the page to the site's top, `banner` a sentence above the notebook, `failure`
-    what stands instead of a notebook that is empty, `site` the folder that files it
-    refers to are copied to.
+    Links to run records are turned to the copies below the site. `site` is the folder
+    that files it refers to are copied to, `root` the way from the page to it, `banner`
+    a sentence above the notebook. The content is empty if nothing was executed.
     """
     import nbformat
 
@@ -141,8 +122,7 @@ def render(
     if content:
         notebook = nbformat.reads(content, as_version=4)
     else:
-        text = f"# Nothing was executed\n\n{html.escape(failure)}"
-        cells = [nbformat.v4.new_markdown_cell(text)]
+        cells = [nbformat.v4.new_markdown_cell("# Nothing was executed")]
         notebook = nbformat.v4.new_notebook(cells=cells)
     about = head(page, pages, title_of(notebook, page), root)
     _say_what_is_empty(notebook)
@@ -158,8 +138,7 @@ def render(
     text, _ = exporter.from_notebook_node(notebook, resources)
     text = _distinct(text)
     text = text.replace(CONTENTS, _contents(text), 1)
-    if site is not None:
-        text = static.settle(text, page, pages, places, root, site)
+    text = static.settle(text, page, pages, places, root, site)
     return _finished(_with_duels(text, root), root)
 
 
@@ -259,22 +238,20 @@ def write_missing(site: Path, name: str, pages: Sequence[str]) -> None:
     write_atomically(site / f"{name}.html", text.encode())
 
 
-def write_index(
-    site: Path,
+def index(
     cards: Sequence[Mapping[str, Any]],
     tables: Mapping[str, "Table"],
     pages: Sequence[str],
-    key: str,
     story: "Story",
     tries: Sequence["Try"],
-) -> None:
-    """Write the index: the story, a card for each notebook, tables by their titles."""
+) -> str:
+    """The index: the story, a card for each notebook, tables by their titles."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     shown = {
         title: Markup(_finished(_with_duels(table._repr_html_())))
         for title, table in tables.items()
     }
-    text = template("site.html.j2").render(
+    return template("site.html.j2").render(
         site=head("index", pages, "28 MNIST models of 2019, run again"),
         cards=cards,
         story=story,
@@ -282,7 +259,6 @@ def write_index(
         about=f"Made {made}.",
         tables=shown,
     )
-    finish(site / "index.html", text, key)
 
 
 def write_environment(site: Path, runs: Sequence[Run], pages: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mnistlab.forward import layers_with_weights
 from mnistlab.models import COLLECTION
 from mnistlab.runs import Run
 from mnistlab.store import write_atomically
-from reports.site import finish, head, is_current, key_of, template
+from reports.site import head, template, write_page
 
 COLUMNS = 40  # of the sprite
 SMALL = 420_000  # bytes of float16 weights that a page loads at once
@@ -24,22 +24,30 @@ MOST_WRONG = 1_000  # mistakes of a run in the duel: their images are in the pag
 SILENT = ("not trained in full yet", "trained, but its weights are not kept yet")
 
 
-def _key(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """What both pages are made of: the library, the runs, the site's names."""
-    shown = [(run.record["key"], run.has_weights) for run in runs]
-    return key_of(package_digest(), shown, list(names))
-
-
-def write_draw(
+def write(
     site: Path, runs: Sequence[Run], dataset: Dataset, names: Sequence[str]
 ) -> None:
-    """Write draw.html, and a script with the weights of one run of each model.
+    """Write both pages, unless they are there and of the same runs.
 
-    `runs` are full runs on the test images of `dataset`.
+    `runs` are full runs on the test images of `dataset`, one of each model and seed.
     """
-    key = _key(runs, names)
-    if is_current(site / "draw.html", key):
-        return
+    shown = [(run.record["key"], run.has_weights) for run in runs]
+    parts = package_digest(), shown, names
+
+    def page_of(page: str, title: str, values: Callable[..., dict[str, Any]]) -> None:
+        def make() -> str:
+            about = head(page, names, title)
+            said = values(site, runs, dataset)
+            return template(f"{page}.html.j2").render(site=about, **said)
+
+        write_page(site / f"{page}.html", parts, make)
+
+    page_of("draw", "Draw a digit", _draw)
+    page_of("duel", "Two runs side by side", _duel)
+
+
+def _draw(site: Path, runs: Sequence[Run], dataset: Dataset) -> dict[str, Any]:
+    """What draw.html shows; and a script with the weights of one run of each model."""
     models, kept = [], set()
     for name, experiment in COLLECTION.items():
         own = [run for run in runs if run.name == name]
@@ -57,13 +65,13 @@ def write_draw(
             said |= {"seed": run.seed, "size": size, "small": size <= SMALL}
             said["binary"] = experiment.recipe.normalization.axis == 3
         models.append(said)
-    facts = _facts(runs, dataset.y_test)
-    _write(site, "draw", names, key, "Draw a digit", models=models, facts=facts, data={
-        "models": [m for m in models if not m["reason"]],
-        "digits": _digits(runs, dataset),
-    })  # fmt: skip
     for path in set((site / "weights").glob("*.js")) - kept:  # of earlier builds
         path.unlink(missing_ok=True)
+    data = {
+        "models": [m for m in models if not m["reason"]],
+        "digits": _digits(runs, dataset),
+    }
+    return {"models": models, "facts": _facts(runs, dataset.y_test), "data": data}
 
 
 def _facts(runs: Sequence[Run], labels: np.ndarray) -> dict[str, float] | None:
@@ -143,34 +151,12 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _write(
-    site: Path,
-    page: str,
-    names: Sequence[str],
-    key: str,
-    title: str,
-    data: dict[str, Any],
-    **said: Any,
-) -> None:
-    """Write a page; `data` is what its script reads."""
-    text = template(f"{page}.html.j2").render(
-        site=head(page, names, title), data=data, **said
-    )
-    finish(site / f"{page}.html", text, key)
+def _duel(site: Path, runs: Sequence[Run], dataset: Dataset) -> dict[str, Any]:
+    """What duel.html shows: answers of all runs to the images that any got wrong.
 
-
-def write_duel(
-    site: Path, runs: Sequence[Run], dataset: Dataset, names: Sequence[str]
-) -> None:
-    """Write duel.html: answers of all runs to the images that any of them got wrong.
-
-    `runs` are full runs on the test images of `dataset`, one of each model and seed.
-    Those with very many mistakes are left out. All other images all have right, so
+    Runs with very many mistakes are left out. All other images all have right, so
     that every count follows from these.
     """
-    key = _key(runs, names)
-    if is_current(site / "duel.html", key):
-        return
     labels, wrong = dataset.y_test, np.zeros(len(dataset.y_test), bool)
     shown = []
     for run in runs:
@@ -198,11 +184,12 @@ def write_duel(
     sheet = sprite.reshape(-1, COLUMNS, 28, 28).swapaxes(1, 2).reshape(-1, COLUMNS * 28)
     png = io.BytesIO()
     Image.fromarray(sheet).save(png, "png", optimize=True)
-    _write(site, "duel", names, key, "Two runs side by side", {
+    data = {
         "runs": said,
         "count": len(labels),
         "hard": [[int(i), int(labels[i])] for i in hard],
         "columns": COLUMNS,
         "left_out": len(runs) - len(shown),
         "sprite": "data:image/png;base64," + _base64(png.getvalue()),
-    })  # fmt: skip
+    }
+    return {"data": data}

@@ -69,8 +69,8 @@ def page(tmp_path, monkeypatch):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             text = site.render(
-                nbformat.writes(notebook), "mine", ["mine", "mlp", "a&b c"], root,
-                site=tmp_path / "site",
+                nbformat.writes(notebook), "mine", ["mine", "mlp", "a&b c"],
+                tmp_path / "site", root,
             )  # fmt: skip
         return text.partition("<main")[2], [str(warning.message) for warning in told]
 

@@ -100,7 +100,7 @@ def test_weights_of_earlier_builds_go(tmp_path):
     old = tmp_path / "weights" / "of_an_earlier_build.js"
     old.parent.mkdir()
     old.write_text("")
-    touch.write_draw(tmp_path, [run], data.load(), ["mlp"])
+    touch.write(tmp_path, [run], data.load(), ["mlp"])
     assert [path.stem for path in old.parent.glob("*")] == [run.name]
 
 
@@ -184,8 +184,7 @@ def drawing(digit, hand):
 def site_of(folder, runs=None):
     runs = runs or [run for run in evidence() if run.compares_with_2019]
     site.begin(folder, [])
-    for write in (touch.write_draw, touch.write_duel):
-        write(folder / "site", runs, data.load(), ["mlp"])
+    touch.write(folder / "site", runs, data.load(), ["mlp"])
     return folder / "site"
 
 
