@@ -90,8 +90,14 @@ def why_execute(
     parts = pages.page_key_parts(page, build.found, expected)
     path = build.out / "notebooks" / f"{page.name}.ipynb"
     about = pages.read_published(path)
-    reason = pages.why_execute(parts, about, path)
-    return "--fresh" if build.fresh else reason, parts, about
+    if build.fresh:
+        return "--fresh", parts, about
+    if about is None:
+        why = "its notebook cannot be read" if path.exists() else "not published yet"
+        return why, parts, about
+    old = about["key_parts"]
+    changed = [name for name in parts if parts[name] != old.get(name)]
+    return f"changed: {', '.join(changed)}" if changed else "", parts, about
 
 
 def _clean(notebook: Any) -> None:

@@ -18,8 +18,8 @@ from mnistlab.store import EVIDENCE
 from mnistlab.study import StudyError, choose, specify
 
 NOTEBOOKS = PACKAGE.parent / "notebooks"
-# In the order of the site; the last two show the runs of all others.
-ORDER = ("data", *models.FAMILIES, "compare", "claims")
+# In the order of the site; those that gather show the runs of all others.
+FIRST = ("data", *models.FAMILIES)
 GATHERING = ("compare", "claims")
 # Pages of the site that are of no notebook.
 TAKEN = ("index", "environment", "draw", "duel")
@@ -90,11 +90,8 @@ def notebook_names() -> list[str]:
     found = {
         path.stem for path in NOTEBOOKS.glob("*.ipynb") if path.name[0] != "."
     }  # macOS keeps companions such as ._mlp.ipynb
-    known = [name for name in ORDER if name in found]
-    new = sorted(found - set(ORDER))
-    return [n for n in known if n not in GATHERING] + new + [
-        n for n in known if n in GATHERING
-    ]  # fmt: skip
+    new = sorted(found - {*FIRST, *GATHERING})
+    return [name for name in (*FIRST, *new, *GATHERING) if name in found]
 
 
 def read_cells(path: Path) -> list[tuple[str, str, list[str]]]:
@@ -293,11 +290,6 @@ def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _shown_by_families() -> frozenset[str]:
-    """Modules that decide only the pages that show them, each in its own part."""
-    return frozenset(f"models/{name}.py" for name in (*models.FAMILIES, "recipes"))
-
-
 def page_key_parts(
     page: Page, found: Mapping[RunSpec, Run], expected: Collection[RunSpec] = ()
 ) -> dict[str, str]:
@@ -314,11 +306,12 @@ def page_key_parts(
             # Trained again, a run has other times.
             runs.append([run_key(spec), found[spec].record["finished"]])
     family = page.parameters.get("family")
-    # A family's page shows the source of its models.
+    # The source of models decides only the page of its family, which shows it.
+    sources = frozenset(f"models/{name}.py" for name in (*models.FAMILIES, "recipes"))
     shown = (PACKAGE / f"models/{family}.py").read_text("utf-8") if family else ""
     parts: dict[str, Any] = {
         "cells": read_cells(page.path),
-        "package": package_digest(_shown_by_families()),
+        "package": package_digest(sources),
         "runs": runs,
         "models": [shown, *(asdict(spec.task.experiment) for spec in page.specs)],
         "data": page.fingerprint,
@@ -349,20 +342,3 @@ def read_published(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
     return None
-
-
-def why_execute(
-    parts: Mapping[str, str], published: Mapping[str, Any] | None, path: Path
-) -> str:
-    """Why a page must be executed, or an empty text if the published one is current.
-
-    Args:
-        parts: what the page is made of now.
-        published: what its notebook says of itself.
-        path: where that notebook is, if it is there.
-    """
-    if published is None:
-        return "its notebook cannot be read" if path.exists() else "not published yet"
-    old = published["key_parts"]
-    changed = [name for name in parts if parts[name] != old.get(name)]
-    return f"changed: {', '.join(changed)}" if changed else ""
