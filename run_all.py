@@ -58,16 +58,11 @@ Examples:
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE",
               help="Set a parameter of every selected notebook that has it.")
 # fmt: on
-def command(**options):
-    """Train what is missing, execute the notebooks, and write the site as HTML."""
-    return build(**options)
-
-
-def build(
+def command(
     profile, dataset, protocol, only, seeds, workers, scheduler, timeout, cell_timeout,
     fresh, dry_run, out, assignments,
 ):  # fmt: skip
-    """Do what the command says and return its exit code."""
+    """Train what is missing, execute the notebooks, and write the site as HTML."""
     warnings.showwarning = _show_warning
     # A user's own settings are no part of the figures of the index either.
     os.environ["MATPLOTLIBRC"] = os.devnull
