@@ -263,19 +263,14 @@ def why_missing(out: Path, spec: RunSpec) -> str:
     if (folder / "run.json").exists():
         return "its record cannot be used"
     wanted = _flat(key_parts(spec))
-    nearest: list[str] | None = None
+    changes = []
     for path in folder.parent.glob("*/run.json"):
         run = store.read_run(path.parent)
-        if run is None or run.seed != spec.task.seed:
-            continue
-        there = _flat(run.record["key_parts"])
-        changed = sorted(
-            name
-            for name in wanted.keys() | there
-            if wanted.get(name) != there.get(name)
-        )
-        if nearest is None or len(changed) < len(nearest):
-            nearest = changed
+        if run is not None and run.seed == spec.task.seed:
+            there = _flat(run.record["key_parts"])
+            names = sorted(wanted.keys() | there)
+            changes.append([n for n in names if wanted.get(n) != there.get(n)])
+    nearest = min(changes, key=len, default=[])
     return f"changed: {', '.join(nearest)}" if nearest else "new"
 
 
@@ -298,13 +293,9 @@ def page_key_parts(
     Outputs and ids of cells are not among them, nor how a page is rendered. `expected`
     are runs that will have been trained by the time the page is executed.
     """
-    runs = []
-    for spec in page.specs:
-        if spec in expected:
-            runs.append([run_key(spec), "expected"])
-        elif spec in found:
-            # Trained again, a run has other times.
-            runs.append([run_key(spec), found[spec].record["finished"]])
+    # Trained again, a run has other times.
+    times = {spec: run.record["finished"] for spec, run in found.items()}
+    times |= dict.fromkeys(expected, "expected")
     family = page.parameters.get("family")
     # The source of models decides only the page of its family, which shows it.
     sources = frozenset(f"models/{name}.py" for name in (*models.FAMILIES, "recipes"))
@@ -312,7 +303,7 @@ def page_key_parts(
     parts: dict[str, Any] = {
         "cells": read_cells(page.path),
         "package": package_digest(sources),
-        "runs": runs,
+        "runs": [(run_key(spec), times[spec]) for spec in page.specs if spec in times],
         "models": [shown, *(asdict(spec.task.experiment) for spec in page.specs)],
         "data": page.fingerprint,
         # What the data are is in its own part; of their path only the name is shown.

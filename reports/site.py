@@ -94,11 +94,11 @@ def update_page(out: Path, name: str, names: Sequence[str], failure: str = "") -
 
 def _beside() -> list[tuple[str, int, int]]:
     """What pages may refer to beside the notebooks, as it is now."""
-    files = [
-        f for f in sorted(notebooks.NOTEBOOKS.rglob("[!.]*.*")) if f.suffix != ".ipynb"
+    return [
+        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+        for file in sorted(notebooks.NOTEBOOKS.rglob("[!.]*.*"))
+        if file.suffix != ".ipynb" and file.is_file()
     ]
-    found = [(str(file), file.stat()) for file in files if file.is_file()]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def render(
@@ -292,7 +292,7 @@ def machines(runs: Sequence[Run]) -> "Table":
 
     from mnistlab.tables import Table
 
-    counts: dict[tuple[tuple[str, str], ...], int] = {}
+    counts: Counter[tuple[tuple[str, str], ...]] = Counter()
     for run in runs:
         made = run.record["environment"]
         packages = made.get("packages", {})
@@ -306,10 +306,9 @@ def machines(runs: Sequence[Run]) -> "Table":
             "backend": run.record["backend"],
             "threads a run": run.record["threads"],
         }
-        key = tuple((name, str(value)) for name, value in row.items())
-        counts[key] = counts.get(key, 0) + 1
+        counts[tuple((name, str(value)) for name, value in row.items())] += 1
     rows = [dict(key) | {"runs": str(count)} for key, count in counts.items()]
-    return Table(pd.DataFrame(rows), "" if rows else "There are no runs yet.", True)
+    return Table(pd.DataFrame(rows), prose=True)
 
 
 def recipes(runs: Sequence[Run]) -> "Table":
@@ -333,7 +332,7 @@ def recipes(runs: Sequence[Run]) -> "Table":
         }
         for run in runs
     ]
-    return Table(pd.DataFrame(rows), "" if rows else "There are no runs yet.", True)
+    return Table(pd.DataFrame(rows), prose=True)
 
 
 def _commit(run: Run) -> str:

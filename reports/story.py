@@ -111,14 +111,18 @@ def _sentences(runs: Sequence[Run], verdicts: str) -> list[str]:
     ]
 
 
-def _percents(values: Sequence[float]) -> str:
-    """Some accuracies in percent: one, or from the lowest to the highest.
+def _range(values: Sequence[float] | np.ndarray) -> str:
+    """Some numbers: one, or from the lowest to the highest.
 
-    >>> _percents([0.98]), _percents([0.9812, 0.97])
-    ('98.00 %', '97.00 to 98.12 %')
+    >>> _range([0.98]), _range([0.9812, 0.97])
+    ('0.98', '0.97 to 0.98')
     """
-    low, high = (f"{100 * value:.2f}" for value in (min(values), max(values)))
-    return f"{low} %" if len(values) == 1 else f"{low} to {high} %"
+    low, high = f"{np.min(values):.2f}", f"{np.max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _percents(values: Sequence[float]) -> str:
+    return f"{_range([100 * value for value in values])} %"
 
 
 def _own(name: str, runs: Sequence[Run]) -> list[Run]:
@@ -148,7 +152,7 @@ def _a3(runs: Sequence[Run]) -> str:
     said = reported.history("conv3_a3")[0]["val_accuracy"] or 0
     by_code = judging.trajectory("conv3_a3", runs)
     by_table = judging.trajectory("conv3_a3", runs, control=conv3_a3_adadelta.name)
-    adam, adadelta = (_range(np.array(found.values)) for found in (by_code, by_table))
+    adam, adadelta = _range(by_code.values), _range(by_table.values)
     plain = _percents([scores["plain"]["accuracy"] for scores in scored])
     debiased = _percents([scores["debiased"]["accuracy"] for scores in scored])
     return (
@@ -200,11 +204,6 @@ def _d2(runs: Sequence[Run]) -> str:
         f"runs of {len(control[0].history)} epochs, test accuracy {ends}): such rates "
         f"{fits} 2019's beginning."
     )
-
-
-def _range(ratios: np.ndarray) -> str:
-    low, high = f"{ratios.min():.2f}", f"{ratios.max():.2f}"
-    return low if low == high else f"{low} to {high}"
 
 
 def _c2(runs: Sequence[Run]) -> str:
