@@ -126,23 +126,13 @@ def _injected(page: Page, out: Path) -> dict[str, Any]:
     }
 
 
-def _kernel_environment(out: Path) -> dict[str, str]:
-    return {
-        # A family's runs were trained before; one that is missing is an error.
-        # Experiments that a notebook lists are trained there.
-        "MNISTLAB_TRAIN": "own",
-        "MNISTLAB_PAGE_FOLDER": str(out / "notebooks"),
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    }
-
-
 def publish_page(
     build: Build,
     page: Page,
     *,
     timeout: int,
-    cell_timeout: int | None = None,
-    stop: threading.Event | None = None,
+    cell_timeout: int | None,
+    stop: threading.Event,
 ) -> Published:
     """Execute a page if anything it is made of has changed, and publish it."""
     out = build.out
@@ -168,7 +158,13 @@ def publish_page(
         page.path,
         attempt,
         _injected(page, out),
-        environment=_kernel_environment(out),
+        environment={
+            # A family's runs were trained before; one that is missing is an error.
+            # Experiments that a notebook lists are trained there.
+            "MNISTLAB_TRAIN": "own",
+            "MNISTLAB_PAGE_FOLDER": str(out / "notebooks"),
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        },
         timeout=timeout,
         cell_timeout=cell_timeout,
         stop=stop,
