@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from mnistlab import data
 from mnistlab.comparison import Gathered
@@ -97,7 +96,6 @@ def _card(
     """What the index says of a page."""
     empty = {"headline": "", "thumbnail": "", "runs": ()}
     result = about["result"] if about else empty
-    title = about["title"] if about else name
     failed = (out / "site" / "failed" / f"{name}.html").exists()
     runs = result["runs"]
     models = {run.partition("/")[0] for run in runs}
@@ -109,12 +107,11 @@ def _card(
     }
     return {
         "name": name,
-        "title": title,
-        "href": f"{quote(name)}.html" if about else "",
-        "failed_href": f"failed/{quote(name)}.html" if failed else "",
+        "title": about["title"] if about else name,
+        "published": about is not None,
+        "failed": failed,
         "headline": done.message if done and failed else result["headline"],
         "thumbnail": result["thumbnail"],
-        "alt": f"The main figure of: {title}",
         "status": done.status if done else "",
         "facts": {key: value for key, value in facts.items() if value},
     }
