@@ -41,13 +41,8 @@ def write_site(
         TAILS.read_text() if TAILS.exists() else "",
     )
     mnist = data.load()
-    runs = runs_named(sorted(current), out)
-    gathered = Gathered(
-        [run for run in runs if (out / "runs" / run.name / run.key16).exists()],
-        evidence(),
-        [],
-        mnist.y_test,
-    )
+    own = [r for r in runs_named(sorted(current), out) if r.status != "evidence"]
+    gathered = Gathered(own, evidence(), [], mnist.y_test)
     full = gathered.full
 
     def make() -> str:
@@ -58,12 +53,12 @@ def write_site(
         if full:
             board = leader_board(full, gathered.labels)
             boards["Leader board: full runs, as 2019 trained"] = board
-        own = [
+        short = [
             run
             for run in gathered.short
             if run.record["dataset"]["fingerprint"] == images.fingerprint
         ]
-        for title, alike in _alike(own).items():
+        for title, alike in _alike(short).items():
             boards[f"This build: {title}"] = leader_board(alike, images.y_test)
         site.write_environment(out / "site", gathered.everything, names)
         story = tell(evidence())

@@ -42,12 +42,10 @@ def models_table(runs: Sequence[Run]) -> str:
         if name in reported.finals():
             took = [r.record["cpu_seconds"] for r in found.get(name, {}).values()]
             row = tables.row_beside_2019(name, runs)
-            rows.append(
-                row
-                | {"seeds": row["seeds"] or ""}
-                | {"parameters": f"{params(experiment):,}"}
-                | {"CPU time": duration(float(np.mean(took))) if took else ""}
-            )
+            row["seeds"] = row["seeds"] or ""
+            row["parameters"] = f"{params(experiment):,}"
+            row["CPU time"] = duration(float(np.mean(took))) if took else ""
+            rows.append(row)
     return _markdown(list(rows[0]), [list(row.values()) for row in rows])
 
 
@@ -146,9 +144,8 @@ def epochs_table(runs: Sequence[Run]) -> str:
 
 
 def _epoch_values(quantity: str, entries: Sequence[Mapping[str, Any]]) -> str:
-    if quantity == "loss":
-        return ", ".join(f"{entry[quantity]:.2f}" for entry in entries)
-    return ", ".join(f"{100 * entry[quantity]:.1f}" for entry in entries)
+    scale, digits = (1, 2) if quantity == "loss" else (100, 1)
+    return ", ".join(f"{scale * entry[quantity]:.{digits}f}" for entry in entries)
 
 
 def coverage_table(wanted: Sequence[RunSpec], evidence: Sequence[Run]) -> str:
