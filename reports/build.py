@@ -126,7 +126,7 @@ def _injected(page: Page, out: Path) -> dict[str, Any]:
     }
 
 
-def publish_page(
+def execute_page(
     build: Build,
     page: Page,
     *,
@@ -134,7 +134,7 @@ def publish_page(
     cell_timeout: int | None,
     stop: threading.Event,
 ) -> Published:
-    """Execute a page if anything it is made of has changed, and publish it."""
+    """Execute a page if anything it is made of has changed, and keep its notebook."""
     out = build.out
     # With --fresh, a record of before is there, and is not to be shown as new.
     old = [spec for spec in page.specs if spec in build.failed and spec in build.found]
@@ -143,12 +143,9 @@ def publish_page(
     attempt.unlink(missing_ok=True)
     if old or page.problem:
         whys = [f"{spec.title}: {build.failed[spec]}" for spec in old]
-        why = page.problem or "; ".join(whys)
-        site.update_page(out, page.name, build.names, f"failed: {why}")
-        return Published(page, "failed", why)
+        return Published(page, "failed", page.problem or "; ".join(whys))
     reason, parts, about = why_execute(build, page)
     if not reason:
-        site.update_page(out, page.name, build.names)
         return Published(page, "reused", about=about)
     import nbformat
 
@@ -183,13 +180,10 @@ def publish_page(
             notebook.metadata["mnistlab"] = about
         write_atomically(attempt, nbformat.writes(notebook).encode())
     if done.result is None:
-        failure = f"{done.status}: {done.message}"
-        site.update_page(out, page.name, build.names, failure)
         return Published(page, done.status, done.message, done.seconds)
     make_folder(out / "notebooks")
     os.replace(attempt, out / "notebooks" / attempt.name)
     site.copy_records(runs_named(done.result["runs"], out), out / "site")
-    site.update_page(out, page.name, build.names)
     return Published(page, "published", reason, done.seconds, about)
 
 
@@ -246,9 +240,11 @@ def publish_pages(
 
     def publish(page: Page) -> Published:
         report(page.name, "executing")
-        done = publish_page(
+        done = execute_page(
             build, page, timeout=timeout, cell_timeout=cell_timeout, stop=stop
         )
+        failure = "" if done.is_good else f"{done.status}: {done.message}"
+        site.update_page(build.out, page.name, build.names, failure)
         report(page.name, done.status, done.seconds, done.message)
         return done
 
