@@ -198,14 +198,14 @@ def pages(
     wanted = [choose("--only", name, available) for name in names] or available
     paths = {name: NOTEBOOKS / f"{name}.ipynb" for name in available if name in wanted}
     defaults: dict[str, dict[str, Any]] = {}
-    problems: dict[str, StudyError] = {}
+    made: dict[str, Page] = {}
     for name, path in paths.items():
         try:
             if name.lower() in TAKEN:
                 raise StudyError(f"{path.name}: the site has such a page; rename it")
             defaults[name] = default_parameters(path)
         except StudyError as error:
-            problems[name] = error
+            made[name] = Page(name, path, {}, (), problem=str(error))
     known = sorted({parameter for values in defaults.values() for parameter in values})
     for name in assignments:
         if name in RESERVED:
@@ -216,7 +216,7 @@ def pages(
                 f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             )
             raise StudyError(f"-p {name}: no selected notebook has it; {hint}")
-    made, asked = {}, options.get("dataset", "mnist")
+    asked = options.get("dataset", "mnist")
     for name, values in defaults.items():
         own = values | {key: value for key, value in options.items() if key in values}
         for key, value in assignments.items():
@@ -234,15 +234,14 @@ def pages(
             is_own = parameter in own and own[parameter] == values[parameter]
             if own != values and not is_own:  # it may be the command's fault
                 raise
-            problems[name] = StudyError(f"{name}.ipynb: " * is_own + str(error))
-            continue
-        made[name] = Page(name, paths[name], own, specs, dataset.fingerprint, values)
-    if not made:
-        raise next(iter(problems.values()))
-    return [
-        made.get(name) or Page(name, paths[name], {}, (), problem=str(problems[name]))
-        for name in paths
-    ]
+            problem = f"{name}.ipynb: " * is_own + str(error)
+            made[name] = Page(name, paths[name], {}, (), problem=problem)
+        else:
+            fingerprint = dataset.fingerprint
+            made[name] = Page(name, paths[name], own, specs, fingerprint, values)
+    if all(page.problem for page in made.values()):
+        raise StudyError(next(iter(made.values())).problem)
+    return [made[name] for name in paths]
 
 
 def _specs(name: str, parameters: Mapping[str, Any], dataset: Dataset) -> list[RunSpec]:
