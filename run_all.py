@@ -8,7 +8,6 @@ import io
 import os
 import signal
 import sys
-import time
 import warnings
 from collections import Counter
 from contextlib import suppress
@@ -138,16 +137,15 @@ def _run(planned, workers, scheduler, timeout, cell_timeout):
     from mnistlab.schedule import longest_first, train_runs
     from reports import build, index, site
 
-    started = time.perf_counter()
     out, missing = planned.out, planned.missing
+    waiting = dict.fromkeys((page.name for page in planned.pages), "waiting")
+    at_a_time = workers or cpu_count()
+    board = Board(expected_seconds(list(missing)), at_a_time, waiting)
     # Should this build end in the middle, nobody is to take an old summary for its own.
     (out / "summary.json").unlink(missing_ok=True)
-    waiting = dict.fromkeys((page.name for page in planned.pages), "waiting")
     site.begin(out, planned.names, waiting)
     there = len(planned.specs) - len(missing)
     click.echo(f"Runs: {len(missing)} to train, {there} reused.")
-    at_a_time = workers or cpu_count()
-    board = Board(expected_seconds(list(missing)), at_a_time, waiting)
     if missing:
         click.echo(forecast(board))
     with in_terminal(board) as (of_run, of_page):
@@ -171,7 +169,7 @@ def _run(planned, workers, scheduler, timeout, cell_timeout):
     failed = ended_by or not all(done.is_good for done in published)
     code = 130 if interrupted else 1 if failed else 0
     build.write_summary(planned, published, code)
-    _final_table(planned, published, started)
+    _final_table(planned, published, board.elapsed)
     click.echo(f"Site: {(out / 'site' / 'index.html').as_uri()}")
     if interrupted:
         way = "the same command" + " without --fresh" * planned.fresh
@@ -181,7 +179,7 @@ def _run(planned, workers, scheduler, timeout, cell_timeout):
     return code
 
 
-def _final_table(planned, published, started):
+def _final_table(planned, published, seconds):
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -205,8 +203,7 @@ def _final_table(planned, published, started):
         click.secho(f"{spec.title}: {why}", fg="red")
     counts = Counter(status_of(planned, spec) for spec in planned.specs)
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    total = f"{time.perf_counter() - started:.0f} s."
-    click.echo(f"Runs: {text}. {total}" if text else total)
+    click.echo(f"Runs: {text}. {seconds:.0f} s." if text else f"{seconds:.0f} s.")
 
 
 def _prepare_streams():
