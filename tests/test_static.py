@@ -17,40 +17,33 @@ from reports import pages, site
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
+
+
+def model(name, **state):
+    """A widget as a notebook keeps it."""
+    return {"model_name": f"{name}Model", "state": state}
+
+
 MODELS = {
-    "box": {
-        "model_name": "VBoxModel",
-        "state": {"children": ["IPY_MODEL_slider", "IPY_MODEL_inside", "IPY_MODEL_b"]},
-    },
-    "slider": {
-        "model_name": "IntSliderModel",
-        "state": {"value": 2, "description": "x"},
-    },
-    "inside": {
-        "model_name": "OutputModel",
-        "state": {
-            "outputs": [
-                {"output_type": "stream", "name": "stdout", "text": "x is 2\n"},
-                {
-                    "output_type": "display_data",
-                    "data": {"image/png": "UE5H"},
-                    "metadata": {},
-                },
-            ]
-        },
-    },
-    "b": {
-        "model_name": "DropdownModel",
-        "state": {"index": 1, "_options_labels": ["one", "two"]},
-    },
-    "label": {"model_name": "HTMLModel", "state": {"value": "<b>100%</b>"}},
-    "picture": {
-        "model_name": "ImageModel",
-        "state": {"format": "jpeg"},
-        "buffers": [{"data": "SlBH", "path": ["value"], "encoding": "base64"}],
-    },
-    "globe": {"model_name": "GlobeModel", "state": {}},
-}
+    "box": model("VBox", children=["IPY_MODEL_slider", "IPY_MODEL_in", "IPY_MODEL_b"]),
+    "slider": model("IntSlider", value=2, description="x"),
+    "in": model("Output", outputs=[
+        new_output("stream", text="x is 2\n"),
+        new_output("display_data", {"image/png": "UE5H"}),
+    ]),
+    "b": model("Dropdown", index=1, _options_labels=["one", "two"]),
+    "label": model("HTML", value="<b>100%</b>"),
+    "picture": model("Image", format="jpeg")
+    | {"buffers": [{"data": "SlBH", "path": ["value"], "encoding": "base64"}]},
+    "globe": model("Globe"),
+}  # fmt: skip
+
+
+def each_of(table):
+    """A test for each row: what is rendered, what is expected, how many warnings."""
+    return pytest.mark.parametrize(
+        ("shown", "expected", "count"), table.values(), ids=list(table)
+    )
 
 
 @pytest.fixture
@@ -81,22 +74,20 @@ def cell(**data):
     return new_code_cell("1", outputs=[new_output("display_data", data=data)])
 
 
+BOX = ["x is 2", "IntSlider(value=2, description='x')", "UE5H", "value='two'"]
+NOT_SHOWN = ["Globe()", "[a widget needs JupyterLab to be shown]"]
 WIDGETS = {
-    "box": (
-        ["x is 2", "IntSlider(value=2, description='x')", "UE5H", "value='two'"],
-        0,
-    ),
-    "label": (["<b>100%</b>"], 0),
-    "picture": (["data:image/jpeg;base64,SlBH"], 0),
-    "globe": (["Globe()", "[a widget needs JupyterLab to be shown]"], 1),
-    "unknown": (["Globe()", "[a widget needs JupyterLab to be shown]"], 1),
+    "in a box": ("box", BOX, 0),
+    "text": ("label", ["<b>100%</b>"], 0),
+    "picture": ("picture", ["data:image/jpeg;base64,SlBH"], 0),
+    "without text": ("globe", NOT_SHOWN, 1),
+    "without a state": ("unknown", NOT_SHOWN, 1),
 }
 
 
-@pytest.mark.parametrize("name", WIDGETS)
-def test_of_a_widget_the_last_state_is_shown(page, name):
-    expected, count = WIDGETS[name]
-    data = {VIEW: {"model_id": name}, "text/plain": "Globe()"}
+@each_of(WIDGETS)
+def test_of_a_widget_the_last_state_is_shown(page, shown, expected, count):
+    data = {VIEW: {"model_id": shown}, "text/plain": "Globe()"}
     text, told = page(new_markdown_cell("# A"), cell(**data))
     for part in expected:
         assert part in text.replace("&#x27;", "'")
@@ -104,9 +95,11 @@ def test_of_a_widget_the_last_state_is_shown(page, name):
     assert STATE not in text, "it is of no use without a script of another host"
 
 
+PLOTLY = "application/vnd.plotly.v1+json"
+BOKEH = "application/vnd.bokehjs_exec.v0+json"
 OUTPUTS = {
     "plotly": (
-        {"application/vnd.plotly.v1+json": {"data": []}},
+        {PLOTLY: {"data": []}},
         r"\[application/vnd.plotly.v1\+json needs JupyterLab to be shown\]", 1,
     ),
     "vega": (
@@ -119,25 +112,16 @@ OUTPUTS = {
         "<pre.*>&lt;PDF&gt;</pre>.*application/pdf needs JupyterLab", 1,
     ),
     "plotly for notebooks": (
-        {
-            "application/vnd.plotly.v1+json": {"data": []},
-            "text/html": "<div id='p'></div><script>require(['plotly'])</script>",
-        },
+        {PLOTLY: {}, "text/html": "<div id='p'></div><script>require('p')</script>"},
         "needs JupyterLab to be shown", 1,
     ),
     "bokeh": (
-        {
-            "application/vnd.bokehjs_exec.v0+json": "",
-            "application/javascript": "Bokeh.embed()",
-        },
+        {BOKEH: "", "application/javascript": "Bokeh.embed()"},
         "bokehjs_exec.*needs JupyterLab to be shown", 1,
     ),
     "table of data": (
-        {
-            "application/vnd.dataresource+json": {},
-            "text/html": "<table><tr><td>1</td></tr></table>",
-        },
-        "<td>1</td>", 0,
+        {"application/vnd.dataresource+json": {}, "text/html": "<table><td>1</table>"},
+        "<td>1", 0,
     ),
     "gif": ({"image/gif": "R0lG", "text/plain": "<Image>"}, "image/gif;base64,R0lG", 0),
     "json": ({"application/json": {"a": 1}, "text/plain": "<JSON>"}, '"a": 1', 0),
@@ -151,10 +135,9 @@ OUTPUTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", OUTPUTS)
-def test_an_output_is_shown_or_named(page, name):
-    data, expected, count = OUTPUTS[name]
-    text, told = page(cell(**data))
+@each_of(OUTPUTS)
+def test_an_output_is_shown_or_named(page, shown, expected, count):
+    text, told = page(cell(**shown))
     assert re.search(expected, text, re.DOTALL), text
     assert len(told) == count
     assert all(warning.startswith("mine, code cell 1: ") for warning in told)
@@ -173,11 +156,9 @@ FORMULAS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_a_formula_is_mathml_or_named(page, name):
-    pytest.importorskip("latex2mathml")
-    source, expected, count = FORMULAS[name]
-    text, told = page(new_markdown_cell("# A"), new_markdown_cell(source))
+@each_of(FORMULAS)
+def test_a_formula_is_mathml_or_named(page, shown, expected, count):
+    text, told = page(new_markdown_cell("# A"), new_markdown_cell(shown))
     assert re.search(expected, text, re.DOTALL), text
     assert len(told) == count
     assert all(warning.startswith("mine, Markdown cell 2: ") for warning in told)
@@ -203,10 +184,11 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize("name", REFERENCES)
-def test_what_a_notebook_refers_to_is_on_the_site_or_named(page, name, tmp_path):
-    source, expected, count = REFERENCES[name]
-    text, told = page(new_markdown_cell("# A"), new_markdown_cell(source))
+@each_of(REFERENCES)
+def test_what_a_notebook_refers_to_is_on_the_site_or_named(
+    page, shown, expected, count, tmp_path
+):
+    text, told = page(new_markdown_cell("# A"), new_markdown_cell(shown))
     assert re.search(expected, text), text
     assert len(told) == count
     assert all(warning.startswith("mine, Markdown cell 2: ") for warning in told)
