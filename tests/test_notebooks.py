@@ -25,7 +25,6 @@ FORBIDDEN = (
 STRIP = "metadata.language_info cell.metadata.execution cell.metadata.papermill"
 
 OWN = ["data", *models.FAMILIES, "compare", "claims"]
-each_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 
 
 def code_cells(name, parameters=False):
@@ -42,16 +41,9 @@ def test_the_collection_is_complete():
     assert [name for name in pages.notebook_names() if name in OWN] == OWN
 
 
-@each_notebook
-def test_no_outputs_and_no_counts_are_stored(name):
-    nbformat.validate(NOTEBOOKS[name])
-    for cell in code_cells(name, parameters=True):
-        assert cell.outputs == []
-        assert cell.execution_count is None
-
-
-@each_notebook
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_code_cells_hold_no_logic(name):
+    nbformat.validate(NOTEBOOKS[name])
     for cell in code_cells(name):
         assert len(cell.source.splitlines()) <= 6
         tree = ast.parse(cell.source)
@@ -102,36 +94,26 @@ def test_shared_cells_are_those_of_their_source(family):
     kinds = {name.partition("-")[0] for name in ids}
     assert kinds <= {"shared", "conv", "own"}
     assert len(set(ids)) == len(ids)
+    for cell in code_cells(family):
+        assert not cell.id.startswith("own-"), "own cells hold prose and parameters"
 
 
-def test_own_cells_hold_prose_and_parameters_only():
-    for family in models.FAMILIES:
-        for cell in code_cells(family):
-            assert not cell.id.startswith("own-"), f"{family}: {cell.id} is code"
-
-
-@pytest.mark.parametrize("family", models.FAMILIES)
-def test_the_parameters_of_a_family_notebook_are_those_of_study(family):
-    path = ROOT / "notebooks" / f"{family}.ipynb"
-    expected = {
-        name: parameter.default
-        for name, parameter in inspect.signature(study).parameters.items()
-    } | {"family": family}
-    assert pages.default_parameters(path) == expected
-
-
-@pytest.mark.parametrize("name", ["compare", "claims"])
-def test_gathering_notebooks_have_the_parameters_of_study_but_its_family(name):
-    expected = {
-        name: parameter.default
-        for name, parameter in inspect.signature(study).parameters.items()
-        if name != "family"
-    }
+@pytest.mark.parametrize("name", [*models.FAMILIES, *pages.GATHERING])
+def test_the_parameters_of_a_notebook_are_those_of_study(name):
+    """But for the family, which notebooks that gather have none of."""
+    parameters = inspect.signature(study).parameters.items()
+    expected = {name: parameter.default for name, parameter in parameters}
+    del expected["family"]
+    if name in models.FAMILIES:
+        expected["family"] = name
     assert pages.default_parameters(ROOT / "notebooks" / f"{name}.ipynb") == expected
 
 
 def test_what_jupyterlab_saves_is_stripped_before_git_sees_it(tmp_path):
-    """The filter of .gitattributes, run on notebooks as JupyterLab leaves them."""
+    """The filter of .gitattributes, run on notebooks as JupyterLab leaves them.
+
+    So no outputs and no counts are stored.
+    """
     for name in NOTEBOOKS:
         saved = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         saved.metadata["language_info"] = {"name": "python", "version": "3.12.0"}
