@@ -27,59 +27,50 @@ from reports.execute import (
 )
 
 # What the second of three cells does, and limits; then the status and the message.
+# The first one has imported os, signal, sys and time.
 ENDINGS = {
     "error": ("1 / 0", {}, "failed", "ZeroDivisionError"),
-    "exit 0": ("import sys; sys.exit(0)", {}, "failed", "SystemExit"),
+    "exit 0": ("sys.exit(0)", {}, "failed", "SystemExit"),
     "out of memory": ("bytearray(2**60)", {}, "failed", "MemoryError"),
+    "prints without end": (
+        "while True: print('x' * 10**5)", {},
+        "failed", "printed more than 20,000,000 characters in code cell 2; cut there",
+    ),
     "killed": (
-        "os.kill(os.getpid(), 9)",
-        {},
-        "killed",
-        "SIGKILL in code cell 2 (out of memory?)",
+        "os.kill(os.getpid(), 9)", {},
+        "killed", "SIGKILL in code cell 2 (out of memory?)",
     ),
     "segfault": (
-        "import ctypes; ctypes.string_at(0)",
-        {},
-        "killed",
-        "ended by SIGSEGV in code cell 2",
+        "import ctypes; ctypes.string_at(0)", {},
+        "killed", "ended by SIGSEGV in code cell 2",
     ),
     "abort": ("os.abort()", {}, "killed", "ended by SIGABRT in code cell 2"),
     "quit": ("quit()", {}, "killed", "ended by quit() or exit() in code cell 2"),
     "exit 3": ("os._exit(3)", {}, "killed", "with exit code 3"),
     "interrupted": (
-        "import signal; os.kill(os.getpid(), signal.SIGINT)",
-        {},
-        "interrupted",
-        "The kernel was interrupted",
+        "os.kill(os.getpid(), signal.SIGINT)", {},
+        "interrupted", "The kernel was interrupted",
     ),
     "cell too long": (
-        "import time; time.sleep(300)",
-        {"cell_timeout": 2},
-        "timeout",
-        "timed out while it was being executed, after 2",
+        "time.sleep(300)", {"cell_timeout": 2},
+        "timeout", "timed out while it was being executed, after 2",
     ),
     "notebook too long": (
-        "open('begun', 'w').close(); import time; time.sleep(300)",
-        {"timeout": 300},
-        "timeout",
-        "took longer than 300 s, and was in code cell 2",
+        "open('begun', 'w').close(); time.sleep(300)", {"timeout": 300},
+        "timeout", "took longer than 300 s, and was in code cell 2",
     ),
     "deaf": (
-        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",
-        {"timeout": 45},
-        "timeout",
-        "took longer than 45 s",
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",
+        {"timeout": 45}, "timeout", "took longer than 45 s",
     ),
     "papermill killed": (
-        "os.kill(os.getppid(), 9); import time; time.sleep(300)",
-        {},
-        "killed",
-        "papermill was ended by SIGKILL",
+        "os.kill(os.getppid(), 9); time.sleep(300)", {},
+        "killed", "papermill was ended by SIGKILL",
     ),
-}
+}  # fmt: skip
 # A process that a cell starts and forgets, with the test's folder as its name, in a
 # session of its own and by a parent that has ended.
-FORGET = """import os, subprocess, sys
+FORGET = """import os, signal, subprocess, sys, time
 code = [sys.executable, "-c", "import time; time.sleep(300)", {name!r}]
 subprocess.Popen(code)
 if not os.fork():
@@ -88,11 +79,8 @@ if not os.fork():
 
 
 def processes_of(name):
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if name in (process.info["cmdline"] or ()):
-            found.append(process)
-    return found
+    running = psutil.process_iter(["cmdline"])
+    return [p for p in running if name in (p.info["cmdline"] or ())]
 
 
 def nothing_is_left_of(name):
@@ -109,6 +97,21 @@ def states_of(path):
     return cells, [cell.metadata.papermill["status"] for cell in cells]
 
 
+@pytest.fixture
+def run_cells(tmp_path):
+    """Execute a notebook of these cells: how it ended, and the path of what is left."""
+    source, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
+
+    def call(*cells, kernel="python3", timeout=300, **limits):
+        notebook = notebook_of(*cells)
+        notebook.metadata.kernelspec["name"] = kernel
+        nbformat.write(notebook, source)
+        done = execute(source, target, {}, environment={}, timeout=timeout, **limits)
+        return done, target
+
+    return call
+
+
 # Like others, or long: make test-faults has them.
 LONG = ("abort", "deaf", "exit 0", "exit 3", "out of memory", "segfault")
 
@@ -118,18 +121,14 @@ LONG = ("abort", "deaf", "exit 0", "exit 3", "out of memory", "segfault")
     [pytest.param(n, marks=[pytest.mark.faults] * (n in LONG)) for n in ENDINGS],
 )
 def test_a_notebook_that_ends_badly_says_so_and_leaves_no_process(
-    name, tmp_path, monkeypatch
+    name, run_cells, tmp_path, monkeypatch
 ):
     source, limits, status, message = ENDINGS[name]
     # A cell that leaves such a file has begun before its limit and is late now.
     late, clock = tmp_path / "begun", time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: clock() + 1000 * late.exists())
-    path, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
-    nbformat.write(
-        notebook_of(FORGET.format(name=str(tmp_path)), source, DECLARE), path
-    )
-    limits = {"timeout": 300} | limits  # a busy machine takes a minute to begin
-    done = execute(path, target, {}, environment={}, **limits)
+    forget = FORGET.format(name=str(tmp_path))
+    done, target = run_cells(forget, source, DECLARE, **limits)
     assert done.status == status
     assert message in done.message
     assert done.result is None
@@ -139,18 +138,12 @@ def test_a_notebook_that_ends_badly_says_so_and_leaves_no_process(
     shown = " ".join(" ".join([e.ename, e.evalue, *e.traceback]) for e in errors)
     assert message in shown or (name == "interrupted" and "KeyboardInt" in shown)
     assert cells[2].execution_count is None
+    assert target.stat().st_size < 30_000_000
     assert nothing_is_left_of(str(tmp_path))
 
 
-def test_a_build_that_is_stopped_interrupts_its_notebook(tmp_path):
-    path, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
+def test_a_build_that_is_stopped_interrupts_its_notebook(run_cells, tmp_path):
     sleeping = tmp_path / "sleeping"
-    cells = (
-        FORGET.format(name=str(tmp_path)),
-        f"import time; open({str(sleeping)!r}, 'w').close(); time.sleep(300)",
-        DECLARE,
-    )
-    nbformat.write(notebook_of(*cells), path)
     stop, told = threading.Event(), []
 
     def tell():
@@ -160,7 +153,9 @@ def test_a_build_that_is_stopped_interrupts_its_notebook(tmp_path):
         stop.set()
 
     threading.Thread(target=tell, daemon=True).start()
-    done = execute(path, target, {}, environment={}, timeout=300, stop=stop)
+    forget = FORGET.format(name=str(tmp_path))
+    sleep = "open('sleeping', 'w').close(); time.sleep(300)"
+    done, target = run_cells(forget, sleep, DECLARE, stop=stop)
     assert time.monotonic() - told[0] < 5
     assert done.status == "interrupted"
     assert states_of(target)[1] == ["completed", "failed", "pending"]
@@ -205,15 +200,10 @@ assert "started" not in globals()
     target = here / "target.ipynb"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(temporary))
-        for name, value in {
-            "JUPYTER_PATH": home,
-            "MPLCONFIGDIR": home,
-            "MATPLOTLIBRC": home,
-            "IPYTHONDIR": home,
-            "PYTHONSTARTUP": home / "start.py",
-            "PATH": "/usr/bin:/bin",
-        }.items():
-            patch.setenv(name, str(value))
+        for name in ("JUPYTER_PATH", "MPLCONFIGDIR", "MATPLOTLIBRC", "IPYTHONDIR"):
+            patch.setenv(name, str(home))
+        patch.setenv("PYTHONSTARTUP", str(home / "start.py"))
+        patch.setenv("PATH", "/usr/bin:/bin")
         done = execute(here / "source.ipynb", target, {}, environment={}, timeout=300)
     assert (done.status, done.message) == ("published", "")
     assert nothing_is_left_of(str(folder)), "what a good one forgets is ended too"
@@ -231,32 +221,29 @@ def test_tags_say_which_cells_may_fail_and_which_are_not_executed(good):
     assert [cell.execution_count for cell in executed] == [1, 2, 3, 4, None, 5]
 
 
-def test_text_is_cut_at_the_limit_of_its_cell_and_says_so_once():
-    def message(cell, text):
-        header = {"msg_type": "stream", "parent_header": {"msg_id": cell}}
-        return {**header, "content": {"name": "stdout", "text": text}}
+def message(kind, cell="1", **content):
+    return {"msg_type": kind, "parent_header": {"msg_id": cell}, "content": content}
 
+
+def test_text_is_cut_at_the_limit_of_its_cell_and_says_so_once():
     passed, half = Counter(), "x" * (MOST_TEXT // 2 + 1)
-    assert cut(message("1", half), passed) == message("1", half)
-    text = cut(message("1", half), passed)["content"]["text"]
+    assert cut(message("stream", text=half), passed) == message("stream", text=half)
+    text = cut(message("stream", text=half), passed)["content"]["text"]
     assert text.startswith("x" * (MOST_TEXT // 2 - 1) + "\n[cut: ")
-    assert cut(message("1", "short"), passed) == {}
-    assert cut(message("2", "short"), passed) == message("2", "short")
-    clear = {"msg_type": "clear_output", "parent_header": {"msg_id": "1"}}
-    assert cut({**clear, "content": {}}, passed)
-    assert cut(message("1", half), passed) == message("1", half)
+    assert cut(message("stream", text="short"), passed) == {}
+    other = cut(message("stream", cell="2", text="short"), passed)
+    assert other == message("stream", cell="2", text="short")
+    assert cut(message("clear_output"), passed)
+    assert cut(message("stream", text=half), passed) == message("stream", text=half)
     with pytest.raises(KeyboardInterrupt, match="printed more than 20,000,000"):
-        cut(message("2", "x" * MOST_OUTPUT), passed)
+        cut(message("stream", text="x" * MOST_OUTPUT), passed)
 
 
 def test_figures_and_errors_have_limits_too():
-    def message(kind, **content):
-        return {"msg_type": kind, "parent_header": {"msg_id": "1"}, "content": content}
-
-    passed, many = Counter(), MOST_SHOWN + 5
+    passed = Counter()
     shown = [
         cut(message("display_data", data={"image/png": "x"}), passed)
-        for _ in range(many)
+        for _ in range(MOST_SHOWN + 5)
     ]
     assert "image/png" in shown[MOST_SHOWN - 2]["content"]["data"]
     assert "more than 1,000" in shown[MOST_SHOWN - 1]["content"]["data"]["text/plain"]
@@ -269,26 +256,22 @@ def test_figures_and_errors_have_limits_too():
     assert len(str(cut(message("error", **error), passed))) < 10**6
 
 
-def test_a_notebook_without_a_result_is_no_success(tmp_path):
-    path = tmp_path / "source.ipynb"
-    nbformat.write(notebook_of("1 + 1"), path)
-    done = execute(path, tmp_path / "t.ipynb", {}, environment={}, timeout=300)
+def test_a_notebook_without_a_result_is_no_success(run_cells):
+    done, _ = run_cells("1 + 1")
     assert (done.status, done.result) == ("failed", None)
     assert "declares no result" in done.message
 
 
 @pytest.mark.parametrize("counts", [(1, None), (2, 1), (None, 1)])
 def test_a_cell_that_did_not_run_in_its_turn_is_no_success(counts):
-    notebook = notebook_of("1", DECLARE)
-    for cell, count in zip(notebook.cells, counts, strict=True):
-        cell.execution_count = count
     made = {"headline": "fine", "mnistlab": ["../mnistlab", package_digest()]}
-    result = {RESULT_MIME: made}
-    notebook.cells[1].outputs = [nbformat.v4.new_output("display_data", data=result)]
+    notebook = notebook_of("1", DECLARE)
+    first, second = notebook.cells
+    second.outputs = [nbformat.v4.new_output("display_data", {RESULT_MIME: made})]
+    first.execution_count, second.execution_count = counts
     with pytest.raises(ValueError, match="was not executed"):
         declared_result(notebook)
-    for number, cell in enumerate(notebook.cells, start=1):
-        cell.execution_count = number
+    first.execution_count, second.execution_count = 1, 2
     assert declared_result(notebook)["headline"] == "fine"
     notebook.cells.insert(1, nbformat.v4.new_code_cell("  \n"))
     assert declared_result(notebook)["headline"] == "fine", "an empty cell has no turn"
@@ -308,25 +291,18 @@ def test_a_notebook_that_the_disk_has_no_room_for_leaves_no_half_of_one(tmp_path
     assert not target.exists()
 
 
-def test_a_missing_kernel_is_named(tmp_path):
-    notebook = notebook_of("1", "2")
-    notebook.metadata["kernelspec"] = {"name": "fortran", "display_name": "Fortran"}
-    nbformat.write(notebook, tmp_path / "source.ipynb")
-    target = tmp_path / "target.ipynb"
-    done = execute(tmp_path / "source.ipynb", target, {}, environment={}, timeout=300)
+def test_a_missing_kernel_is_named(run_cells):
+    done, target = run_cells("1", "2", kernel="fortran")
     assert done.status == "no-kernel"
     assert done.message == "expected a notebook for Python; its kernel is 'fortran'"
     assert states_of(target)[1] == ["failed", "pending"]
 
 
-def test_a_child_of_a_killed_build_ends_itself(tmp_path):
+def test_a_child_of_a_killed_build_ends_itself(run_cells, tmp_path):
     """As after kill -9 of run_all.py: nobody is left to end its notebooks."""
-    path = tmp_path / "source.ipynb"
-    cells = (FORGET.format(name=str(tmp_path)), "import time; time.sleep(300)")
-    nbformat.write(notebook_of(*cells), path)
     build = os.fork()
     if build == 0:
-        execute(path, tmp_path / "t.ipynb", {}, environment={}, timeout=300)
+        run_cells(FORGET.format(name=str(tmp_path)), "time.sleep(300)")
         os._exit(0)
     deadline = time.monotonic() + 200
     while not processes_of(str(tmp_path)) and time.monotonic() < deadline:
@@ -336,12 +312,3 @@ def test_a_child_of_a_killed_build_ends_itself(tmp_path):
     os.waitpid(build, 0)
     time.sleep(3)
     assert nothing_is_left_of(str(tmp_path))
-
-
-def test_a_notebook_that_prints_without_end_is_cut_there(tmp_path):
-    path, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
-    nbformat.write(notebook_of("while True: print('x' * 10**5)", DECLARE), path)
-    done = execute(path, target, {}, environment={}, timeout=300)
-    assert done.status == "failed", done.message
-    assert "printed more than" in done.message
-    assert target.stat().st_size < 30_000_000
