@@ -1,6 +1,5 @@
 """Plots, tables and claims: what a page shows, against where it comes from."""
 
-import csv
 import re
 from dataclasses import asdict, replace
 
@@ -8,11 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ALL, EXPERIMENTS, ROOT, TINY, make_spec, make_task, seeds
+from conftest import ALL, EXPERIMENTS, ROOT, TINY, make_spec, run_through, seeds
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import same_color
 
-from mnistlab import plots, reported, result, store, tables, train
+from mnistlab import plots, reported, result, store, tables
 from mnistlab.data import MNIST_FINGERPRINT
 from mnistlab.models.mlp import mlp_e1
 from mnistlab.runs import Run
@@ -27,13 +26,12 @@ def real_runs(digits, arrays, keras, tmp_path_factory):
     found = []
     for experiment, seed in ((mlp_e1, 0), (mlp_e1, 1), (TINY, 0)):
         spec = make_spec(digits, experiment, seed=seed, epochs=1, test_size=360)
-        task = make_task(experiment, seed=seed, epochs=1, test_size=360)
-        epoch = train.train_epoch(task, arrays, train.initial_state(task))
-        found.append(store.write_run(out, spec, epoch, machine))
+        ended = run_through(spec.task, arrays)
+        found.append(store.write_run(out, spec, ended, machine))
     return found
 
 
-def as_full(run, name=None):
+def as_full(run):
     """The same run as if it had been the whole 2019 recipe on MNIST."""
     changed = run.record | {
         "experiment": asdict(mlp_e1),
@@ -45,18 +43,19 @@ def as_full(run, name=None):
     return Run(changed, run.folder)
 
 
+def drawn_in(ax):
+    return {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+
+
 def test_plt_dynamic_draws_2019s_curve_only_where_it_is_told_to():
     other = plt.figure()
     _, ax = plt.subplots()
     returned = plots.plt_dynamic([1, 2, 3], [3, 2, 1], [6, 4, 2], ax)
     assert returned is ax
+    assert drawn_in(ax) == {"Validation Loss": [3, 2, 1], "Train Loss": [6, 4, 2]}
     validation, training = ax.lines
     assert same_color(validation.get_color(), "b")
     assert same_color(training.get_color(), "r")
-    assert validation.get_ydata().tolist() == [3, 2, 1]
-    assert training.get_ydata().tolist() == [6, 4, 2]
-    assert validation.get_label() == "Validation Loss"
-    assert training.get_label() == "Train Loss"
     assert ax.get_xlabel() == "epoch"
     assert ax.get_ylabel() == "Categorical Crossentropy Loss"
     assert other.axes == []
@@ -72,8 +71,7 @@ def test_plt_dynamic_makes_its_own_figure_if_it_is_given_none():
 
 def test_a_learning_curve_shows_the_runs_own_losses(real_runs):
     ax = plots.learning_curve(mlp_e1, real_runs)
-    first = real_runs[0].history[0]
-    drawn = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    first, drawn = real_runs[0].history[0], drawn_in(ax)
     assert drawn["Validation Loss"] == [first["val_loss"]]
     assert drawn["Train Loss"] == [first["loss"]]
     assert "2 seeds" in ax.get_title()
@@ -93,11 +91,8 @@ def test_2019s_curve_is_dashed_and_only_beside_the_whole_recipe(real_runs):
 
 def test_a_model_without_runs_is_named(real_runs):
     a2 = EXPERIMENTS["conv2_a2"]
-    for drawn in (
-        plots.learning_curve(a2, real_runs),
-        plots.weight_violins(a2, real_runs),
-    ):
-        text = drawn.figure.axes[0].texts[0].get_text()
+    for plot in (plots.learning_curve, plots.weight_violins):
+        text = plot(a2, real_runs).figure.axes[0].texts[0].get_text()
         assert text.startswith("conv2_a2 has no committed full run yet.")
 
 
@@ -182,10 +177,11 @@ def test_each_score_is_that_of_the_record_it_links_to(real_runs):
 
 def renamed(runs, names):
     """Runs as if they had been of other models, for tables of models' definitions."""
-    by_name = {experiment.name: experiment for experiment in ALL}
-    for name in names:
-        experiment = asdict(by_name[name])
-        yield Run(runs[0].record | {"model": name, "experiment": experiment}, None)
+    experiments = {name: asdict(EXPERIMENTS[name]) for name in names}
+    return [
+        Run(runs[0].record | {"model": name, "experiment": experiment}, None)
+        for name, experiment in experiments.items()
+    ]
 
 
 def of_letter(letter):
@@ -194,7 +190,7 @@ def of_letter(letter):
 
 
 def test_the_table_of_b_has_2019s_columns_in_order_and_its_14_rows(real_runs):
-    frame = tables.table_2019("B", list(renamed(real_runs, of_letter("B"))))
+    frame = tables.table_2019("B", renamed(real_runs, of_letter("B")))
     assert list(frame.columns) == [
         "#ConvNets", "#Kernels/Filters", "Padding", "Stride", "Dropout",
         "BatchNormalization", "Regularization", "TRAIN_LOSS", "TEST_LOSS",
@@ -217,19 +213,19 @@ def test_the_table_of_b_has_2019s_columns_in_order_and_its_14_rows(real_runs):
 
 
 def test_the_tables_of_a_c_and_d_are_computed_from_the_code(real_runs):
-    a = tables.table_2019("A", list(renamed(real_runs, of_letter("A"))))
+    a = tables.table_2019("A", renamed(real_runs, of_letter("A")))
     rows = {row[0]: row for row in a.rows}
     assert len(rows) == 5
     assert rows["conv3_a3"][1:6] == [
         "128 (3x3), 64 (5x5), 32 (3x3)", "2x2", "-", "yes", "Adam",
     ]  # fmt: skip
     assert rows["conv3_a1"][1] == "32, 64, 128 (3x3)"
-    c = tables.table_2019("C", list(renamed(real_runs, of_letter("C"))))
+    c = tables.table_2019("C", renamed(real_runs, of_letter("C")))
     assert c["conv layers"].to_dict() == {"conv2_c1": 2, "conv5_c2": 5, "conv7_c3": 8}
-    d = tables.table_2019("D", list(renamed(real_runs, of_letter("D"))))
+    d = tables.table_2019("D", renamed(real_runs, of_letter("D")))
     assert [row[0] for row in d.rows] == ["conv3_d1", "conv5_d2", "conv7_d3"]
     assert re.fullmatch(r"\d:\d\d:\d\d", d.rows[0][3])
-    shown = tables.as_2019(list(renamed(real_runs, [e.name for e in ALL]))).data
+    shown = tables.as_2019(renamed(real_runs, [e.name for e in ALL])).data
     assert [f"Table of {letter}" in shown for letter in "ABCD"] == [True] * 4
 
 
@@ -282,8 +278,7 @@ def test_a_definition_is_the_real_source_and_makes_the_same_experiment():
 
 
 def test_reported_figures_are_those_of_the_files():
-    with open(ROOT / "mnistlab/reported/history.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = pd.read_csv(ROOT / "mnistlab/reported/history.csv")
     assert sum(len(reported.history(name)) for name in reported.finals()) == len(rows)
     assert len(reported.finals()) == 28
     assert reported.finals()["conv5_c2"].test_accuracy == 0.8004
