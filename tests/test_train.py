@@ -141,14 +141,9 @@ def test_holdout_validates_on_the_last_twelfth_and_opens_the_test_set_once(
     assert result.history[-1]["val_cross_entropy"] == pytest.approx(loss, rel=1e-5)
     assert result.outcome.test["cross_entropy"] != pytest.approx(loss, rel=1e-3)
     # What the held-out images are changes nothing that is learned.
-    other = train.Arrays(
-        np.where(
-            np.arange(len(arrays.x_train))[:, None, None] >= 220, 0, arrays.x_train
-        ).astype(np.uint8),
-        arrays.y_train,
-        arrays.x_test,
-        arrays.y_test,
-    )
+    blank = arrays.x_train.copy()
+    blank[220:] = 0
+    other = replace(arrays, x_train=blank)
     assert shas(run_through(task, other)) == shas(result)
 
 
@@ -166,7 +161,6 @@ def test_the_bits_are_those_of_keras_own_fit(keras, arrays, experiment):
     x = x if experiment.spatial else x.reshape(-1, 784)
     orders = [train.epoch_order(0, epoch, train_size) for epoch in (1, 2)]
     for epoch, order in enumerate(orders, start=1):
-        assert sorted(order) == list(range(train_size))
         train._seed_dropout(model, 0, epoch)
         history = model.fit(
             x[order], arrays.y_train[:train_size][order].astype(np.int32),
