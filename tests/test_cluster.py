@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT, TINY, command_of, make_spec, run_through
 from distributed import Client
+from waiting import until
 
 from mnistlab import schedule, store
 from mnistlab.clusters import ScheduleError, local_cluster
@@ -58,13 +59,12 @@ def workers(scheduler, **packages):
         with Client(address) as client:
             known = len(client.nthreads())
             for name, package in packages.items():
-                stack.enter_context(
-                    dask(
-                        "worker", "--name", name, "--nthreads", "1", "--no-dashboard",
-                        "--memory-limit", "0", "--scheduler-file", file,
-                        PYTHONPATH=str(package),
-                    )
+                worker = dask(
+                    "worker", "--name", name, "--nthreads", 1, "--no-dashboard",
+                    "--memory-limit", 0, "--scheduler-file", file,
+                    PYTHONPATH=str(package),
                 )  # fmt: skip
+                stack.enter_context(worker)
             client.wait_for_workers(known + len(packages), timeout=60)
         yield
 
@@ -78,9 +78,7 @@ def scheduler(tmp_path_factory):
         "--scheduler-file", file,
         DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0",
     ):  # fmt: skip
-        deadline = time.monotonic() + 30
-        while not file.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until(file.exists, seconds=30)
         yield json.loads(file.read_text())["address"], file
 
 
@@ -249,43 +247,46 @@ def test_each_gpu_gets_the_worker_of_its_number(monkeypatch, arrays):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu
 
 
-def fake_tool(folder, monkeypatch, script):
-    """An `nvidia-smi` of ours, first on PATH."""
-    tool = folder / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\n{script}\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+@pytest.fixture
+def fake_tool(tmp_path, monkeypatch):
+    """Puts an `nvidia-smi` of ours first on PATH, which runs a script."""
+
+    def put(script):
+        tool = tmp_path / "nvidia-smi"
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        nvidia_smi.cache_clear()
+
+    yield put
     nvidia_smi.cache_clear()
 
 
-def test_a_driver_that_hangs_is_waited_for_ten_seconds(monkeypatch, tmp_path):
-    fake_tool(tmp_path, monkeypatch, "exec sleep 300")
+def test_a_driver_that_hangs_is_waited_for_ten_seconds(monkeypatch, fake_tool):
+    fake_tool("exec sleep 300")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     began = time.monotonic()
     with pytest.warns(UserWarning, match="going on without a GPU.*timed out"):
         assert schedule.gpus() == []
     assert time.monotonic() - began < 30
-    nvidia_smi.cache_clear()
 
 
-def test_a_backend_that_hangs_on_its_gpu_is_not_waited_for(monkeypatch, tmp_path):
+def test_a_backend_that_hangs_on_its_gpu_is_not_waited_for(monkeypatch, fake_tool):
     def late(*_, timeout, **__):
         raise subprocess.TimeoutExpired("python", timeout)
 
-    fake_tool(tmp_path, monkeypatch, "echo 0")
+    fake_tool("echo 0")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(subprocess, "run", late)
     with pytest.warns(UserWarning, match="going on without a GPU"):
         assert schedule.gpus() == []
-    nvidia_smi.cache_clear()
 
 
-def test_a_gpu_that_the_backend_cannot_use_takes_no_cores_away(monkeypatch, tmp_path):
+def test_a_gpu_that_the_backend_cannot_use_takes_no_cores_away(monkeypatch, fake_tool):
     assert schedule.gpus() == [] or shutil.which("nvidia-smi")
-    fake_tool(tmp_path, monkeypatch, "echo 0; echo 1")
+    fake_tool("echo 0; echo 1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # hides what there may be
     assert schedule.gpus() == []
-    nvidia_smi.cache_clear()
 
 
 def test_a_scheduler_that_dies_is_one_line_and_what_was_trained_is_kept(
@@ -296,8 +297,7 @@ def test_a_scheduler_that_dies_is_one_line_and_what_was_trained_is_kept(
         scheduler = client.run_on_scheduler(os.getpid)
 
     def kill_it():
-        while not list(tmp_path.glob("runs/*/*/state.npz")):
-            time.sleep(0.1)
+        until(lambda: any(tmp_path.glob("runs/*/*/state.npz")))
         os.kill(scheduler, signal.SIGKILL)
 
     threading.Thread(target=kill_it, daemon=True).start()

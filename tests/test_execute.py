@@ -14,6 +14,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import DECLARE, notebook_of
+from waiting import until
 
 from mnistlab import RESULT_MIME
 from mnistlab.environment import package_digest
@@ -83,11 +84,9 @@ def processes_of(name):
     return [p for p in running if name in (p.info["cmdline"] or ())]
 
 
-def nothing_is_left_of(name):
-    deadline = time.monotonic() + 2  # a process that was killed takes a moment to go
-    while processes_of(name) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not processes_of(name)
+def wait_for_the_end_of(name):
+    """A process that was killed takes a moment to go."""
+    until(lambda: not processes_of(name), seconds=2)
 
 
 def states_of(path):
@@ -139,7 +138,7 @@ def test_a_notebook_that_ends_badly_says_so_and_leaves_no_process(
     assert message in shown or (name == "interrupted" and "KeyboardInt" in shown)
     assert cells[2].execution_count is None
     assert target.stat().st_size < 30_000_000
-    assert nothing_is_left_of(str(tmp_path))
+    wait_for_the_end_of(str(tmp_path))
 
 
 def test_a_build_that_is_stopped_interrupts_its_notebook(run_cells, tmp_path):
@@ -147,8 +146,7 @@ def test_a_build_that_is_stopped_interrupts_its_notebook(run_cells, tmp_path):
     stop, told = threading.Event(), []
 
     def tell():
-        while not sleeping.exists():
-            time.sleep(0.05)
+        until(sleeping.exists)
         told.append(time.monotonic())
         stop.set()
 
@@ -159,7 +157,7 @@ def test_a_build_that_is_stopped_interrupts_its_notebook(run_cells, tmp_path):
     assert time.monotonic() - told[0] < 5
     assert done.status == "interrupted"
     assert states_of(target)[1] == ["completed", "failed", "pending"]
-    assert nothing_is_left_of(str(tmp_path))
+    wait_for_the_end_of(str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +204,7 @@ assert "started" not in globals()
         patch.setenv("PATH", "/usr/bin:/bin")
         done = execute(here / "source.ipynb", target, {}, environment={}, timeout=300)
     assert (done.status, done.message) == ("published", "")
-    assert nothing_is_left_of(str(folder)), "what a good one forgets is ended too"
+    wait_for_the_end_of(str(folder))  # what a good one forgets is ended too
     return notebook.cells, nbformat.read(target, as_version=4).cells
 
 
@@ -304,11 +302,8 @@ def test_a_child_of_a_killed_build_ends_itself(run_cells, tmp_path):
     if build == 0:
         run_cells(FORGET.format(name=str(tmp_path)), "time.sleep(300)")
         os._exit(0)
-    deadline = time.monotonic() + 200
-    while not processes_of(str(tmp_path)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert processes_of(str(tmp_path))
+    until(lambda: processes_of(str(tmp_path)))
     os.kill(build, signal.SIGKILL)
     os.waitpid(build, 0)
     time.sleep(3)
-    assert nothing_is_left_of(str(tmp_path))
+    wait_for_the_end_of(str(tmp_path))
