@@ -131,6 +131,12 @@ def test_study_names_the_runs_that_failed(tmp_path):
         study.study([EXPLODES], profile="smoke", out=tmp_path)
 
 
+def test_where_training_is_not_allowed_a_missing_run_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNISTLAB_TRAIN", "own")
+    with pytest.raises(study.StudyError, match="parameter `family`.*: mlp_e1, seed"):
+        study.study("mlp", profile="smoke", out=tmp_path)
+
+
 def test_a_model_of_the_collection_beside_one_of_ones_own_is_trained_in_a_build(
     tmp_path, monkeypatch
 ):
@@ -254,3 +260,14 @@ def test_load_runs_gathers_and_names_the_gaps(digits, tmp_path):
     gathered = study.load_runs(profile="smoke", out=tmp_path)
     assert gathered.runs == []
     assert len(gathered.missing) == sum(map(len, models.FAMILIES.values()))
+
+
+def test_two_builds_do_not_share_an_output_folder(tmp_path):
+    with (
+        study.lock_output(tmp_path),
+        pytest.raises(study.StudyError, match="in use by process"),
+        study.lock_output(tmp_path),
+    ):
+        pass
+    with study.lock_output(tmp_path):
+        pass
