@@ -258,14 +258,14 @@ def run_command(*arguments, script=ROOT / "run_all.py", **options):
     )
 
 
-def loaded_by(imports, among):
-    """Which of these modules a new Python has loaded after an import statement."""
-    script = f"import sys, {imports}\nprint(*sorted({among!r} & {{*sys.modules}}))"
+def loaded_by(imports):
+    """The modules that a new Python has loaded after an import statement."""
+    script = f"import sys, {imports}\nprint(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True, text=True, check=True, cwd=ROOT,
     )  # fmt: skip
-    return done.stdout.split()
+    return set(done.stdout.split())
 
 
 def idx_bytes(array, magic=None, shape=None):
@@ -280,9 +280,9 @@ def small_pictures():
     """Twelve training and five test images of noise with labels, by file name."""
     random = np.random.default_rng(0)
     return {
-        name: random.integers(0, 256, (size, 28, 28))
+        name: random.integers(0, 256, (size, 28, 28), np.uint8)
         if "images" in name
-        else random.integers(0, 10, size)
+        else random.integers(0, 10, size, np.uint8)
         for name, size in zip(IDX_FILES, (12, 12, 5, 5), strict=True)
     }
 

@@ -6,6 +6,7 @@ and published pages, is the same afterwards, byte for byte.
 
 import gzip
 import html
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote
 
 import nbformat
@@ -28,173 +30,140 @@ from conftest import (
     notebook_of,
     run_command,
     small_pictures,
-)
+)  # fmt: skip
 
 from mnistlab import data, models, schedule, store, study, train
-from mnistlab.files import IDX_FILES
+from mnistlab.files import ARRAYS, IDX_FILES
 from mnistlab.models.experiment import Layer
 from mnistlab.models.layers import conv, dense, dropout, flatten, pool
 from reports import pages
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+PICTURES = small_pictures()
+FILES = {name: idx_bytes(array) for name, array in PICTURES.items()}
+A_FOLDER = object()
 
 
-def with_file(name, content, ending=".gz"):
-    """Four good files, but for one."""
+def write(here, files):
+    """Write files by name: bytes, a path for a link to it, or a folder."""
+    for name, content in files.items():
+        path = here / name
+        path.parent.mkdir(exist_ok=True)
+        if content is A_FOLDER:
+            path.mkdir()
+        elif isinstance(content, Path):
+            path.symlink_to(content)
+        else:
+            path.write_bytes(content)
 
-    def prepare(here):
-        for good, array in small_pictures().items():
-            if good != name:
-                (here / f"{good}.gz").write_bytes(gzip.compress(idx_bytes(array)))
-        if content is not None:
-            (here / f"{name}{ending}").write_bytes(content)
 
-    return prepare
+def without(name):
+    return {good: content for good, content in FILES.items() if good != name}
+
+
+def images(content):
+    return FILES | {TRAIN_IMAGES: content}
+
+
+def gzipped_images(content):
+    return without(TRAIN_IMAGES) | {f"{TRAIN_IMAGES}.gz": content}
+
+
+def labels(content):
+    return FILES | {TEST_LABELS: content}
 
 
 def swapped(one, other):
-    def prepare(here):
-        arrays = small_pictures()
-        arrays[one], arrays[other] = arrays[other], arrays[one]
-        for name, array in arrays.items():
-            (here / name).write_bytes(idx_bytes(array))
+    return FILES | {one: FILES[other], other: FILES[one]}
 
-    return prepare
+
+def renamed(new_name):
+    return {new_name(name): content for name, content in FILES.items()}
+
+
+def bytes_of(save, *arrays, **named):
+    """What `np.save` or `np.savez` writes."""
+    file = io.BytesIO()
+    save(file, *arrays, **named)
+    return file.getvalue()
 
 
 def npz(**changes):
-    def prepare(here):
-        arrays = dict(zip(ARRAYS, small_pictures().values(), strict=True))
-        arrays = {name: array.astype(np.uint8) for name, array in arrays.items()}
-        arrays = {n: a for n, a in (arrays | changes).items() if a is not None}
-        np.savez(here / "mnist.npz", **arrays)
-
-    return prepare
-
-
-def raw(name, content):
-    return lambda here: (here / name).write_bytes(content)
-
-
-def npy(here):
-    np.save(here / "a.npy", np.zeros((12, 28, 28), np.uint8))
-
-
-def images(content, ending=""):
-    return with_file(TRAIN_IMAGES, content, ending)
-
-
-def labels(array):
-    return with_file(TEST_LABELS, array, "")
-
-
-def renamed(old, new):
-    """Four good files whose names begin otherwise."""
-
-    def prepare(here):
-        (here / "raw").mkdir()
-        for name, array in small_pictures().items():
-            name = (new + name.removeprefix(old)) if name.startswith(old) else name
-            name = name.replace("test-images-idx", "test-images.idx")
-            (here / name).write_bytes(idx_bytes(array))
-
-    return prepare
-
-
-def a_folder_for_it(here):
-    with_file(TEST_LABELS, None)(here)
-    (here / TEST_LABELS).mkdir()
-
-
-def dangling(here):
-    with_file(TEST_LABELS, None)(here)
-    (here / TEST_LABELS).symlink_to("nowhere")
-
-
-def no_text(here):
-    (here / "\udcff").mkdir()
+    arrays = dict(zip(ARRAYS, PICTURES.values(), strict=True)) | changes
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    return {"mnist.npz": bytes_of(np.savez, **arrays)}
 
 
 GOOD = idx_bytes(np.zeros((12, 28, 28)))
-# The data that is given, what is said of it, and how it is prepared.
+GZIPPED = gzip.compress(GOOD)
+# What is said, the files that are there, and what is given if not their folder.
 DATA = {
-    "no such folder": ("{here}/none", "nothing at that path"),
-    "a word": ("digits", "expected mnist, or the path of a folder"),
-    "nobody's home": ("~nobody-of-that-name", "home directory"),
-    "a name without end": ("x" * 5000, "too long"),
-    "a name that is no text": ("{here}/\udcff", "\\udcff", no_text),
-    "an empty folder": ("{here}", "images-idx3-ubyte (gzipped or not) is missing"),
-    "a text file": ("{here}/a.txt", "expected an .npz", raw("a.txt", b"digits")),
-    "an array alone": ("{here}/a.npy", "expected an .npz", npy),
-    "an IDX file alone": (
-        "{here}/a.gz", "File is not a zip file", raw("a.gz", gzip.compress(GOOD))
+    "no such folder": ("nothing at that path", {}, "{here}/none"),
+    "a word": ("expected mnist, or the path of a folder", {}, "digits"),
+    "nobody's home": ("home directory", {}, "~nobody-of-that-name"),
+    "a name without end": ("too long", {}, "x" * 5000),
+    "a name that is no text": ("\\udcff", {"\udcff": A_FOLDER}, "{here}/\udcff"),
+    "an empty folder": ("images-idx3-ubyte (gzipped or not) is missing", {}),
+    "a text file": ("expected an .npz", {"a.txt": b"digits"}, "{here}/a.txt"),
+    "an array alone": (
+        "expected an .npz",
+        {"a.npy": bytes_of(np.save, PICTURES[TRAIN_IMAGES])}, "{here}/a.npy",
     ),
+    "an IDX file alone": ("File is not a zip file", {"a.gz": GZIPPED}, "{here}/a.gz"),
     "a link to itself": (
-        "{here}/loop", "expected mnist, or the path",
-        lambda here: (here / "loop").symlink_to("loop"),
+        "expected mnist, or the path", {"loop": Path("loop")}, "{here}/loop"
     ),
-    "a link to nothing": ("{here}", "expected files that can be read", dangling),
-    "a folder for a file": ("{here}", f"{TEST_LABELS} (gzipped or", a_folder_for_it),
-    "a missing file": ("{here}", "t10k-labels", with_file(TEST_LABELS, None)),
-    "an empty file": ("{here}", "got an empty file", images(b"", ".gz")),
-    "a cut gzip": (
-        "{here}", "damaged or cut off", images(gzip.compress(GOOD)[:-9], ".gz")
-    ),
-    "a damaged gzip": (
-        "{here}", "damaged or cut off",
-        images(gzip.compress(GOOD)[:20] + b"\0" * 40, ".gz"),
-    ),
-    "no gzip": ("{here}", "drop .gz from its name", images(GOOD, ".gz")),
-    "two bytes": ("{here}", "got 0x0000; is it", images(b"\0\0")),
-    "no sizes": ("{here}", "got 0x000008030000; is it", images(GOOD[:6])),
-    "cut off": ("{here}", "expected 9,408 bytes", images(GOOD[:-1])),
-    "too long": ("{here}", "got 9,409", images(GOOD + b"\0")),
+    "a link to nothing": ("expected files that can be read", labels(Path("nowhere"))),
+    "a folder for a file": (f"{TEST_LABELS} (gzipped or", labels(A_FOLDER)),
+    "a missing file": ("t10k-labels", without(TEST_LABELS)),
+    "an empty file": ("got an empty file", gzipped_images(b"")),
+    "a cut gzip": ("damaged or cut off", gzipped_images(GZIPPED[:-9])),
+    "a damaged gzip": ("damaged or cut off", gzipped_images(GZIPPED[:20] + b"\0" * 40)),
+    "no gzip": ("drop .gz from its name", gzipped_images(GOOD)),
+    "two bytes": ("got 0x0000; is it", images(b"\0\0")),
+    "no sizes": ("got 0x000008030000; is it", images(GOOD[:6])),
+    "cut off": ("expected 9,408 bytes", images(GOOD[:-1])),
+    "too long": ("got 9,409", images(GOOD + b"\0")),
     "sizes beyond memory": (
-        "{here}", "the file is cut off or damaged",
+        "the file is cut off or damaged",
         images(idx_bytes(np.zeros(9), 0x0803, (2**32 - 1,) * 3)),
     ),
     "a wrong magic number": (
-        "{here}", "got 0x00000d03", images(idx_bytes(np.zeros((1, 28, 28)), 0xD03))
+        "got 0x00000d03", images(idx_bytes(np.zeros((1, 28, 28)), 0xD03))
     ),
-    "big digits": (
-        "{here}", "as bytes (n, 28, 28)", images(idx_bytes(np.zeros((12, 32, 32))))
-    ),
-    "no image": ("{here}", "at least one", images(idx_bytes(np.zeros((0, 28, 28))))),
-    "a label of 10": ("{here}", "labels 0 to 9", labels(idx_bytes(np.full(5, 10)))),
+    "big digits": ("as bytes (n, 28, 28)", images(idx_bytes(np.zeros((12, 32, 32))))),
+    "no image": ("at least one", images(idx_bytes(np.zeros((0, 28, 28))))),
+    "a label of 10": ("labels 0 to 9", labels(idx_bytes(np.full(5, 10)))),
     "integers": (
-        "{here}", "right file, and of bytes?",
-        labels(idx_bytes(np.zeros(8), 0xC02, (5, 8))),
+        "right file, and of bytes?", labels(idx_bytes(np.zeros(8), 0xC02, (5, 8)))
     ),
-    "one label too few": (
-        "{here}", "one label for each", labels(idx_bytes(np.zeros(4)))
-    ),
-    "images for labels": ("{here}", "magic", swapped(TRAIN_IMAGES, TRAIN_LABELS)),
+    "one label too few": ("one label for each", labels(idx_bytes(np.zeros(4)))),
+    "images for labels": ("magic", swapped(TRAIN_IMAGES, TRAIN_LABELS)),
     "test for training": (
-        "{here}", "training and test files mixed", swapped(TRAIN_LABELS, TEST_LABELS)
+        "training and test files mixed", swapped(TRAIN_LABELS, TEST_LABELS)
     ),
     "names of a test set": (
-        "{here}", "'test-images.idx3-ubyte', ", renamed("t10k", "test")
+        "'test-images.idx3-ubyte', ",
+        renamed(lambda name: name.replace("t10k", "test").replace("-idx", ".idx")),
     ),
     "names of EMNIST": (
-        "{here}", "'emnist-digits-train-images-idx3-ubyte', ",
-        renamed("", "emnist-digits-"),
+        "'emnist-digits-train-images-idx3-ubyte', ", renamed("emnist-digits-{}".format)
     ),
     "files a folder below": (
-        "{here}", "or give the folder in which are", renamed("", "raw/")
+        "or give the folder in which are", renamed("raw/{}".format)
     ),
     "npz of other names": (
-        "{here}", "expected the arrays", npz(x_train=None, images=np.zeros(3))
+        "expected the arrays", npz(x_train=None, images=np.zeros(3))
     ),
     "npz of pickles": (
-        "{here}", "of plain arrays", npz(y_test=np.array([{}, None], dtype=object))
+        "of plain arrays", npz(y_test=np.array([{}, None], dtype=object))
     ),
-    "npz of fractions": ("{here}", "as bytes", npz(x_train=np.zeros((12, 28, 28)))),
-    "npz of text": ("{here}", "labels 0 to 9", npz(y_train=np.array(["seven"] * 12))),
+    "npz of fractions": ("as bytes", npz(x_train=np.zeros((12, 28, 28)))),
+    "npz of text": ("labels 0 to 9", npz(y_train=np.array(["seven"] * 12))),
     "npz of columns": (
-        "{here}", "so shape (12,), got (12, 1)", npz(y_train=np.zeros((12, 1), int))
+        "so shape (12,), got (12, 1)", npz(y_train=np.zeros((12, 1), int))
     ),
-    "npz cut off": ("{here}", "plain arrays", raw("mnist.npz", b"PK\3\4 and no more")),
+    "npz cut off": ("plain arrays", {"mnist.npz": b"PK\3\4 and no more"}),
 }  # fmt: skip
 
 SMOKE = ("--profile", "smoke")
@@ -236,12 +205,6 @@ OPTIONS = {
     "--out {here}/file/out": "cannot write into",
     "--out /proc/none": "cannot write into",
 }
-MISTAKES = {
-    **{f"data: {name}": (("--dataset", given), *case)
-       for name, (given, *case) in DATA.items()},
-    **{f"options: {text:.50}": (text.split(), says, raw("file", b""))
-       for text, says in OPTIONS.items()},
-}  # fmt: skip
 
 
 def contents(folder):
@@ -253,33 +216,57 @@ def contents(folder):
     }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_gets_a_sentence_and_touches_nothing(name, run, tmp_path):
-    given, says, *prepare = MISTAKES[name]
-    here, out = tmp_path / "here", tmp_path / "out"
-    here.mkdir()
-    for make in prepare:
-        make(here)
-    given = [text.replace("{here}", str(here)) for text in given]
-    before = contents(here)
-    code, said, err = run(*SMOKE, "--out", out, *given)
-    assert code == 2
-    assert says in err
-    assert err.startswith("run_all.py: ")
-    assert err.count("\n") == 1, "one line"
-    assert "Traceback" not in said + err
-    assert contents(here) == before
-    assert not (out / "runs").exists()
+@pytest.fixture
+def here(tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def notebooks(here, monkeypatch):
+    """A folder whose notebooks are the collection."""
+    monkeypatch.setattr(pages, "NOTEBOOKS", here)
+    return here
+
+
+@pytest.fixture
+def refused(run, here, tmp_path):
+    """Call the command with a mistake: it says one line, and touches nothing."""
+
+    def call(*arguments):
+        out, before = tmp_path / "out", contents(here)
+        code, said, err = run(*SMOKE, "--out", out, *arguments)
+        assert code == 2
+        assert err.startswith("run_all.py: ")
+        assert err.count("\n") == 1, "one line"
+        assert "Traceback" not in said + err
+        assert contents(here) == before
+        assert not (out / "runs").exists()
+        return err
+
+    return call
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_cannot_be_used_get_a_sentence(name, refused, here):
+    says, files, *elsewhere = DATA[name]
+    (given,) = elsewhere or ["{here}"]
+    write(here, files)
+    assert says in refused("--dataset", given.replace("{here}", str(here)))
+
+
+@pytest.mark.parametrize("text", OPTIONS, ids="{:.50}".format)
+def test_an_option_that_cannot_be_gets_a_sentence(text, refused, here):
+    write(here, {"file": b""})
+    assert OPTIONS[text] in refused(*text.replace("{here}", str(here)).split())
 
 
 IMPOSSIBLE = {
     "pool_1: a window of 30 does not fit": (conv(2, 3), pool(30), flatten()),
     "a Convolve; known are": (Layer("Convolve"),),
     "filters must be a whole number of at least 1, got 0": (conv(0, 3), flatten()),
-    "filters must be a whole number of at least 1, got 2.5": (
-        conv(2.5, 3),
-        flatten(),
-    ),
+    "filters must be a whole number of at least 1, got 2.5": (conv(2.5, 3), flatten()),
     "dense_1: units": (dense(-4),),
     "conv_1: kernel_size": (conv(2, 0), flatten()),
     "conv_1: strides": (conv(2, 3, stride=0), flatten()),
@@ -288,22 +275,24 @@ IMPOSSIBLE = {
     "dense_1: needs a row": (conv(2, 3), dense(4)),
     "output: needs a row; put a flatten() before it": (conv(2, 3),),
     "conv_1: needs an image": (pool(), flatten(), conv(2, 3)),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("message", IMPOSSIBLE)
 def test_an_experiment_that_cannot_be_is_told_before_training(
-    message, run, tmp_path, monkeypatch
+    message, refused, monkeypatch
 ):
     wrong = replace(TINY, name="wrong", layers=IMPOSSIBLE[message])
     monkeypatch.setitem(models.FAMILIES, "mlp", (*models.FAMILIES["mlp"], wrong))
-    code, out, err = run(*SMOKE, "--only", "mlp", "--out", tmp_path)
-    assert code == 2
+    err = refused("--only", "mlp")
     assert "wrong: " in err
     assert message in err
-    assert err.count("\n") == 1
-    assert "Traceback" not in out + err
-    assert not (tmp_path / "runs").exists()
+
+
+def test_two_experiments_of_one_name_are_told(refused, monkeypatch):
+    family = models.FAMILIES["mlp"]
+    monkeypatch.setitem(models.FAMILIES, "mlp", (*family, family[0]))
+    assert "the name 'mlp_e1' is there twice" in refused("--only", "mlp")
 
 
 BROKEN_FAMILIES = {
@@ -324,14 +313,6 @@ def test_an_experiment_that_cannot_be_written_is_one_line_in_a_shell(name, tmp_p
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_two_experiments_of_one_name_are_told(run, tmp_path, monkeypatch):
-    family = models.FAMILIES["mlp"]
-    monkeypatch.setitem(models.FAMILIES, "mlp", (*family, family[0]))
-    code, _, err = run(*SMOKE, "--only", "mlp", "--out", tmp_path)
-    assert (code, err.count("\n")) == (2, 1)
-    assert "the name 'mlp_e1' is there twice" in err
 
 
 def notebook(*sources, tags=True, **changes):
@@ -373,44 +354,42 @@ NOTEBOOKS = {
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_that_is_none_is_named_and_no_page_of_it_published(
-    name, run, tmp_path, monkeypatch, no_evidence
+    name, run, notebooks, tmp_path, no_evidence
 ):
     content, message = NOTEBOOKS[name]
-    here = tmp_path / "notebooks"
-    here.mkdir()
-    (here / "mine.ipynb").write_bytes(content)
-    monkeypatch.setattr(pages, "NOTEBOOKS", here)
-    before = contents(here)
+    write(notebooks, {"mine.ipynb": content})
+    before = contents(notebooks)
     code, out, err = run(*SMOKE, "--out", tmp_path / "out")
     assert code == (1 if "error" in name else 2)
     assert message in re.sub(r"[\s│]+", " ", out + err)
     assert "mine" in out + err
     assert "Traceback" not in out + err
-    assert contents(here) == before
+    assert contents(notebooks) == before
     page = tmp_path / "out" / "site" / "mine.html"
     assert code == 2 or "mine is not published" in page.read_text()
     assert not (tmp_path / "out" / "notebooks").exists()
 
 
 def test_bad_notebooks_are_named_and_the_others_published(
-    run, tmp_path, monkeypatch, no_evidence
+    run, notebooks, tmp_path, no_evidence
 ):
     """What a folder of notebooks gathers: scratch files, companions, odd names.
 
     Outputs of another time are not published.
     """
-    here, site = tmp_path / "notebooks", tmp_path / "out" / "site"
-    here.mkdir()
+    site = tmp_path / "out" / "site"
     good, odd = notebook("1 + 1", DECLARE), "50 % of #1 & <2>"
     made = nbformat.reads(good.decode(), as_version=4)
     made.cells[1].outputs = [nbformat.v4.new_output("stream", text="of yesterday")]
     made.cells[1].execution_count = 77
-    nbformat.write(made, here / f"{odd}.ipynb")
-    (here / "._good.ipynb").write_bytes(b"\0\5Mac OS X")
-    (here / "Index.ipynb").write_bytes(good)
-    (here / "Untitled.ipynb").write_bytes(notebook("1", tags=False))
-    (here / "folder.ipynb").mkdir()
-    monkeypatch.setattr(pages, "NOTEBOOKS", here)
+    files = {
+        f"{odd}.ipynb": nbformat.writes(made).encode(),
+        "._good.ipynb": b"\0\5Mac OS X",
+        "Index.ipynb": good,
+        "Untitled.ipynb": notebook("1", tags=False),
+        "folder.ipynb": A_FOLDER,
+    }
+    write(notebooks, files)
     dry, out, err = run(*SMOKE, "--out", tmp_path / "out", "--dry-run")
     assert (dry, err) == (0, "")
     assert out.count("fail (") == 3
@@ -433,14 +412,12 @@ def test_bad_notebooks_are_named_and_the_others_published(
     assert "of yesterday" not in (site / f"{odd}.html").read_text()
 
 
-def test_what_a_cell_says_holds_where_no_option_was_given(run, tmp_path, monkeypatch):
+def test_what_a_cell_says_holds_where_no_option_was_given(run, notebooks, tmp_path):
     cell = "family = 'mlp'\ndataset = 'mnist'\nprofile = 'smoke'\nseeds = (0, 1)"
     content = notebook(DECLARE).replace(
         b"profile = 'quick'", json.dumps(cell)[1:-1].encode()
     )
-    (tmp_path / "mine.ipynb").write_bytes(content)
-    monkeypatch.setattr(pages, "NOTEBOOKS", tmp_path)
-    npz()(tmp_path)
+    write(notebooks, npz() | {"mine.ipynb": content})
 
     def seen(*options):
         code, out, err = run("--dry-run", "--out", tmp_path / "out", *options)
@@ -453,13 +430,14 @@ def test_what_a_cell_says_holds_where_no_option_was_given(run, tmp_path, monkeyp
     assert {spec.profile for spec in page.specs} == {"smoke"}
     (page,) = pages.pages((), {"profile": "quick"}, {}, data.load())
     assert {spec.profile for spec in page.specs} == {"quick"}
-    (tmp_path / "other.ipynb").write_bytes(content.replace(b"mnist", b"../own"))
+    write(notebooks, {"other.ipynb": content.replace(b"mnist", b"../own")})
     assert "fail (other.ipynb: its cell has dataset = '../own'; give it as" in seen()
-    (tmp_path / "other.ipynb").write_bytes(content.replace(b"smoke", b"smok"))
+    write(notebooks, {"other.ipynb": content.replace(b"smoke", b"smok")})
     assert "fail (other.ipynb: profile: expected one of smoke" in seen()
     assert "fail" not in seen("--profile", "smoke")
-    (tmp_path / "bare.ipynb").write_bytes(notebook(DECLARE))
-    assert "fail" not in seen("--profile", "smoke", "--dataset", tmp_path / "mnist.npz")
+    write(notebooks, {"bare.ipynb": notebook(DECLARE)})
+    own = notebooks / "mnist.npz"
+    assert "fail" not in seen("--profile", "smoke", "--dataset", own)
 
 
 SMALL = replace(TINY, name="small", layers=(dense(4),))
@@ -488,8 +466,7 @@ def built(tmp_path_factory):
 def edited(**changes):
     def damage(folder):
         path = folder / "run.json"
-        record = json.loads(path.read_text()) | changes
-        path.write_text(json.dumps(record))
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return damage
 
@@ -497,15 +474,9 @@ def edited(**changes):
 def replaced(name, content):
     def damage(folder):
         (folder / name).unlink()
-        if content is not None:
-            (folder / name).write_bytes(content)
+        write(folder, {name: content})
 
     return damage
-
-
-def a_folder(folder):
-    (folder / "run.json").unlink()
-    (folder / "run.json").mkdir()
 
 
 RECORDS = {
@@ -514,7 +485,7 @@ RECORDS = {
     "no text": replaced("run.json", b"\xff\xfe\x00"),
     "a list": replaced("run.json", b"[]"),
     "nested without end": replaced("run.json", b"[" * 100_000),
-    "a folder": a_folder,
+    "a folder": replaced("run.json", A_FOLDER),
     "of a later schema": edited(schema=2),
     "of another key": edited(key="f" * 64),
     "without its experiment": edited(experiment={}),
@@ -529,7 +500,7 @@ RECORDS = {
     "without a history": edited(history=[]),
     "without a test": edited(test={}),
     "with another's predictions": edited(test_size=7),
-    "without predictions": replaced("predictions.npz", None),
+    "without predictions": lambda folder: (folder / "predictions.npz").unlink(),
     "with half its predictions": replaced("predictions.npz", b"PK\3\4"),
 }
 
@@ -576,15 +547,12 @@ def test_a_run_that_fails_under_fresh_is_not_hidden_by_its_old_record(
 
 @pytest.mark.parametrize("name", ["runs", "notebooks", "site", "failed"])
 def test_a_file_where_a_folder_must_be_is_one_line(
-    name, run, tmp_path, monkeypatch, no_evidence
+    name, run, notebooks, tmp_path, monkeypatch, no_evidence
 ):
-    here = tmp_path / "here"
-    here.mkdir()
     content = notebook(DECLARE)
     if name == "runs":  # only then is anything trained
         content = content.replace(b"'quick'", b"'quick'\\nfamily = 'mlp'")
-    (here / "mine.ipynb").write_bytes(content)
-    monkeypatch.setattr(pages, "NOTEBOOKS", here)
+    write(notebooks, {"mine.ipynb": content})
     monkeypatch.setitem(models.FAMILIES, "mlp", (SMALL,))
     monkeypatch.setattr(schedule, "train_runs", write_made_up)
     (tmp_path / name).write_text("mine")
@@ -610,7 +578,7 @@ def test_where_nobody_can_read_it_the_command_ends_in_good_order(name, tmp_path)
     where, code, says = TERMINALS[name]
     here = tmp_path / "λ"
     here.mkdir()
-    with_file(None, None)(here)
+    write(here, FILES)
     command = f"{sys.executable} run_all.py --only mlp --dry-run --dataset '{here}'"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{command} {where}"],
@@ -622,7 +590,7 @@ def test_where_nobody_can_read_it_the_command_ends_in_good_order(name, tmp_path)
     assert done.stderr.count("\n") == bool(says), done.stderr
 
 
-def test_another_program_is_no_scheduler(run, tmp_path):
+def test_another_program_is_no_scheduler(refused):
     class Web(socketserver.BaseRequestHandler):
         def handle(self):
             self.request.recv(100)
@@ -631,9 +599,6 @@ def test_another_program_is_no_scheduler(run, tmp_path):
     with socketserver.TCPServer(("127.0.0.1", 0), Web) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"tcp://127.0.0.1:{server.server_address[1]}"
-        arguments = ("--only", "mlp", "--scheduler", address, "--out", tmp_path)
-        code, out, err = run(*SMOKE, *arguments)
+        err = refused("--only", "mlp", "--scheduler", address)
         server.shutdown()
-    assert code == 2
     assert "expected a Dask scheduler to answer there" in err
-    assert "Traceback" not in out + err

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, idx_bytes, small_pictures
 
 from mnistlab import data, study
-from mnistlab.files import IDX_FILES, DataError, read_files
+from mnistlab.files import ARRAYS, IDX_FILES, DataError, read_files
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = IDX_FILES
 
@@ -22,46 +22,45 @@ def small():
 
 @pytest.fixture
 def folder(tmp_path, small):
+    """A data set of one's own."""
+    path = tmp_path / "Pictures"
+    path.mkdir()
     for name, array in small.items():
-        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
-    return tmp_path
+        (path / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array)))
+    return path
 
 
-def test_idx_files_are_read_byte_for_byte(folder, small):
-    for array, expected in zip(read_files(folder), small.values(), strict=True):
+def assert_read(path, small):
+    for array, expected in zip(read_files(path), small.values(), strict=True):
         assert array.dtype == np.uint8
         np.testing.assert_array_equal(array, expected)
 
 
-def test_gzip_plain_dotted_and_npz_files_have_one_fingerprint(folder, small, tmp_path):
-    expected = data.fingerprint(*read_files(folder))
-    plain, dotted, packed = (tmp_path / name for name in ("plain", "dotted", "packed"))
-    for path in (plain, dotted, packed):
-        path.mkdir()
-    for name, array in small.items():
-        (plain / name).write_bytes(idx_bytes(array))
-        (dotted / name.replace("-idx", ".idx")).write_bytes(idx_bytes(array))
-    names = ("x_train", "y_train", "x_test", "y_test")
-    arrays = dict(zip(names, small.values(), strict=True))
-    arrays = {name: array.astype(np.uint8) for name, array in arrays.items()}
-    np.savez(packed / "mnist.npz", **arrays)
-    for path in (plain, dotted, packed, packed / "mnist.npz"):
-        assert data.fingerprint(*read_files(path)) == expected
+# The name that a file has somewhere, and what is in it.
+PACKED = {
+    "gzipped": lambda name, idx: (f"{name}.gz", gzip.compress(idx)),
+    "plain": lambda name, idx: (name, idx),
+    "with a dot": lambda name, idx: (name.replace("-idx", ".idx"), idx),
+    "in a folder of its name": lambda name, idx: (f"{name}/{name}", idx),
+    "in capitals": lambda name, idx: (f"{name}.gz".upper(), gzip.compress(idx)),
+    "twice": lambda name, idx: (f"{name}.gz", gzip.compress(gzip.compress(idx))),
+}
 
 
-def test_files_as_others_name_and_pack_them_are_read(folder, small, tmp_path):
-    expected = data.fingerprint(*read_files(folder))
-    kaggle, upper, twice = (tmp_path / name for name in ("kaggle", "upper", "twice"))
-    for path in (kaggle, upper, twice):
-        path.mkdir()
+@pytest.mark.parametrize("way", PACKED)
+def test_files_as_others_name_and_pack_them_are_read(way, small, tmp_path):
     for name, array in small.items():
-        (kaggle / name).mkdir()
-        (kaggle / name / name).write_bytes(idx_bytes(array))
-        packed = gzip.compress(idx_bytes(array))
-        (upper / f"{name}.gz".upper()).write_bytes(packed)
-        (twice / f"{name}.gz").write_bytes(gzip.compress(packed))
-    for path in (kaggle, upper, twice):
-        assert data.fingerprint(*read_files(path)) == expected
+        path, content = PACKED[way](name, idx_bytes(array))
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    assert_read(tmp_path, small)
+
+
+def test_an_npz_file_is_read_alone_or_in_its_folder(small, tmp_path):
+    path = tmp_path / "mnist.npz"
+    np.savez(path, **dict(zip(ARRAYS, small.values(), strict=True)))
+    assert_read(path, small)
+    assert_read(tmp_path, small)
 
 
 @pytest.mark.parametrize("name", ["read_bytes", "is_file", "resolve"])
@@ -75,7 +74,7 @@ def test_files_that_may_not_be_read_are_one_sentence(folder, monkeypatch, name):
         data.load(str(folder))
 
 
-def test_data_must_leave_an_image_to_validate_on(folder, small, tmp_path):
+def test_data_must_leave_an_image_to_validate_on(folder, small):
     for name, array in small.items():
         (folder / f"{name}.gz").write_bytes(gzip.compress(idx_bytes(array[:5])))
     with pytest.raises(study.StudyError, match="train_size: .* at least 12, got 5"):
@@ -92,7 +91,7 @@ def test_the_fingerprint_sees_shapes_and_every_byte():
 
 def test_a_folder_of_ones_own_is_a_data_set(folder, small):
     found = data.load(str(folder))
-    assert found.name == folder.name.lower()
+    assert found.name == "pictures"
     assert len(found.x_train) == 12
 
 
@@ -108,20 +107,17 @@ def test_a_file_of_the_package_that_is_damaged_or_gone_is_named(monkeypatch, tmp
     shutil.copytree(data.MNIST, copy)
     monkeypatch.setattr(data, "MNIST", copy)
     labels = copy / f"{TEST_LABELS}.gz"
-    for content in (labels.read_bytes()[:-1], None):
-        labels.unlink()
-        if content:
-            labels.write_bytes(content)
+    cut_off = labels.read_bytes()[:-1]
+    for damage in (lambda: labels.write_bytes(cut_off), labels.unlink):
+        damage()
         data._read.cache_clear()
         with pytest.raises(DataError, match="t10k-labels.*install mnistlab again"):
             data.load()
-        labels.write_bytes(b"")
     data._read.cache_clear()
 
 
-def test_other_pictures_in_a_folder_called_mnist_are_not_mnist(folder, tmp_path):
-    other = tmp_path / "mnist"
-    folder.rename(other) if folder != tmp_path else shutil.copytree(folder, other)
+def test_other_pictures_in_a_folder_called_mnist_are_not_mnist(folder):
+    other = folder.rename(folder.with_name("mnist"))
     assert data.load(str(other)).name == "another mnist"
 
 
