@@ -1,6 +1,7 @@
 """The statistics, against published values and independent computations."""
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -15,9 +16,7 @@ VALUES = st.lists(st.floats(0.9, 1), min_size=2, max_size=10)
 
 @given(VALUES, st.sampled_from([0.9, 0.95, 0.99]))
 def test_intervals_over_seeds_are_the_textbooks(values, confidence):
-    n = len(values)
-    mean = math.fsum(values) / n
-    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    n, mean, sd = len(values), statistics.mean(values), statistics.stdev(values)
     t = student.ppf(1 - (1 - confidence) / 2, n - 1)
     for interval, factor in (
         (stats.mean_interval(values, confidence), math.sqrt(1 / n)),
