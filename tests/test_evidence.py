@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -14,16 +15,15 @@ from mnistlab import (
     claims,
     comparison,
     judging,
-    models,
     reported,
     schedule,
     store,
     study,
 )
+from mnistlab.claims import measures
 from mnistlab.environment import environment
 from mnistlab.runs import Run
 from reports import evidence, summary
-from reports.story import tell
 
 
 def test_the_evidence_is_small_and_of_clean_commits():
@@ -56,43 +56,55 @@ def test_one_run_of_a_model_keeps_its_weights_as_float16():
         )
 
 
-def test_the_readme_has_the_tables_that_the_evidence_makes():
+def test_the_pages_have_the_tables_and_the_story_of_the_evidence(monkeypatch):
     """`make tables` writes them."""
-    text = (ROOT / "README.md").read_text()
-    gathered = study.load_runs()
-    table = summary.models_table(gathered.full)
-    assert table in text
-    assert summary.conclusions_table(gathered) in text
-    rows = re.findall(r"^\|\s+(\w+_\w+)\s+\|", table, re.M)
-    of_2019 = set(reported.finals())
-    every = [e.name for family in models.FAMILIES.values() for e in family]
-    assert rows == [name for name in every if name in of_2019]
-    assert len(rows) == 28
+    found = []
+
+    def find(text, name, content):
+        assert content in text, name
+        found.append(name)
+        return text
+
+    monkeypatch.setattr(evidence, "between", find)
+    monkeypatch.setattr(store, "write_atomically", lambda *_: None)
+    evidence.tables.callback()
+    in_readme, in_results = ["story", "models", "conclusions"], ["coverage"]
+    assert found == [*in_readme, *in_results, "story", "rules", "inputs", "epochs"]
 
 
-def test_the_findings_have_the_epochs_of_the_evidence():
-    text = (ROOT / "docs/findings.md").read_text()
-    gathered = study.load_runs()
-    assert summary.rules_table(gathered.evidence) in text
-    assert summary.inputs_table(gathered.evidence) in text
-    table = summary.epochs_table(gathered.full)
-    assert table in text
-    rows = [[c.strip() for c in line.split("|")] for line in table.splitlines()]
-    said = next(row for row in rows if row[1] == "conv3_a3")
-    assert said[3:6] == ["1, 2, 3, 4, 5", "2019", "97.7, 98.9, 98.9, 99.0, 99.0"]
+def in_points(shares):
+    return [100 * share for share in shares]
 
 
-def in_percent(accuracies):
-    return [f"{100 * accuracy:.2f}" for accuracy in accuracies]
+def in_percent(shares):
+    return [f"{points:.2f}" for points in in_points(shares)]
 
 
 def percents(run, epochs):
     return in_percent(run.history[e - 1]["val_accuracy"] for e in epochs)
 
 
+def losses(entries):
+    return [f"{entry['loss']:.3f}" for entry in entries]
+
+
+def listed(values, form="{}"):
+    *others, last = map(form.format, values)
+    return f"{', '.join(others)} and {last}"
+
+
+def span(values, digits=2):
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+
+
 def numbers_of_the_findings(runs, digits):
     """Parts of sentences of docs/findings.md, with their numbers as the runs are."""
-    found = judging.comparable(runs)
+    found = {
+        name: [by_seed[seed] for seed in sorted(by_seed)]
+        for name, by_seed in judging.comparable(runs).items()
+    }
+    accuracies = {n: [judging.accuracy(run) for run in own] for n, own in found.items()}
+    firsts = {name: [run.history[0] for run in own] for name, own in found.items()}
     said = reported.finals()
     verdicts = claims.judge_all(runs)
     parts = {
@@ -102,47 +114,51 @@ def numbers_of_the_findings(runs, digits):
     }
 
     def between(quantity, *names, digits=1):
-        values = [v for name in names for v in parts[name, quantity]]
-        return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
+        return span([v for name in names for v in parts[name, quantity]], digits)
 
-    debiased = [
-        next(n for n, entry in enumerate(run.batchnorm, 1)
-             if entry["debiased"]["accuracy"] >= 0.985)
-        for run in found["conv3_a3"].values()
-    ]  # fmt: skip
+    # A
+    a3, control = found["conv3_a3"], found["conv3_a3_adadelta"]
+    scores = [[entry["debiased"]["accuracy"] for entry in run.batchnorm] for run in a3]
+    debiased = [measures.first_epoch(of_run, 0.985) for of_run in scores]
     saved = parts["conv3_a1 minus conv3_a3", "epochs saved"]
     sooner = [int(n + more) for n, more in zip(debiased, saved, strict=True)]
-    yield "after {}, {} and {} epochs, A1 after {}, {} and {}".format(
-        *debiased, *sooner
-    )
+    yield f"after {listed(debiased)} epochs, A1 after {listed(sooner)}"
     dearer = between("ratio of CPU seconds", "conv3_a1 over conv3_a3", digits=2)
     yield f"gets there in {dearer} times"
-    a3 = judging.trajectory("conv3_a3", list(found["conv3_a3"].values())).values
-    yield "2019's are {:.2f}, {:.2f} and {:.2f} times ours".format(*a3)
-    firsts = [f"{run.history[0]['loss']:.3f}" for run in found["conv3_a3"].values()]
+    ratios = judging.trajectory("conv3_a3", a3).values
+    yield f"2019's are {listed(ratios, '{:.2f}')} times ours"
     then = reported.history("conv3_a3")[0]["loss"]
-    yield f"{then:.3f} in 2019 and {firsts[0]}, {firsts[1]} and {firsts[2]} in our"
-    control = list(found["conv3_a3_adadelta"].values())
+    yield f"{then:.3f} in 2019 and {listed(losses(firsts['conv3_a3']))} in our"
     by_table = judging.trajectory("conv3_a3", control, control="conv3_a3_adadelta")
     assert by_table.verdict == judging.OTHER, "They are not."
-    yield "2019's are {:.2f}, {:.2f} and {:.2f} times these".format(*by_table.values)
-    firsts = [f"{run.history[0]['loss']:.3f}" for run in control]
-    yield f"nearer to 2019's ({firsts[0]}, {firsts[1]} and {firsts[2]})"
-    with_adam = found["conv3_a3"].values()
-    ends = in_percent(map(judging.accuracy, (*control, *with_adam)))
-    yield "end at {}, {} and {} %".format(*ends[:3])
-    yield "seeds with Adam {}, {} and {} %".format(*ends[3:])
-    b54 = judging.reproduction("conv5_b54", list(found["conv5_b54"].values()))
-    ends = in_percent((*b54.values, b54.reported, b54.interval.low, b54.interval.high))
-    yield "at {}, {} and {} %: so near each other that 2019's {} %".format(*ends)
-    yield "outside their interval ({} to {} %)".format(*ends[4:])
+    yield f"2019's are {listed(by_table.values, '{:.2f}')} times these"
+    yield f"nearer to 2019's ({listed(losses(firsts['conv3_a3_adadelta']))})"
+    yield f"end at {listed(in_percent(accuracies['conv3_a3_adadelta']))} %"
+    yield f"seeds with Adam {listed(in_percent(accuracies['conv3_a3']))} %"
     ends_below = verdicts["A-2"].parts[0].interval
-    limits = in_percent((ends_below.low, ends_below.high))
-    yield "interval of its mean is {} to {} % for".format(*limits)
-    beyond = between(
-        "test minus training cross-entropy", "conv5_b34", "conv5_b53", digits=3
-    )
-    yield f"(differences of {beyond})"
+    yield f"interval of its mean is {span(in_points(ends_below))} % for"
+    ends, without = accuracies["conv3_a4"], accuracies["conv3_a4_no_first_dropout"]
+    yield f"{listed(in_percent(ends[:3]))} % in the three planned seeds"
+    yield f"They end between {listed(in_percent([min(ends), max(ends)]))} %"
+    yield f"the mean of all {len(ends)} is {100 * np.mean(ends):.2f} %"
+    assert sum(end < said["conv3_a4"].test_accuracy for end in ends) == 2, "two of them"
+    (part,) = verdicts["A-3"].parts
+    pairs = in_points(part.planned)
+    yield f"Over {len(pairs)} pairs A4 has {-np.mean(pairs):.2f} points less without"
+    yield f"from {span(in_points(part.interval))} that"
+    yield f"differ by {span(pairs)} points"
+    spreads = [np.std(own, ddof=1) for own in (ends, without)]
+    yield f"deviations of {listed(in_points(spreads), '{:.1f}')} points"
+    yield f"{100 * reported.history('conv3_a4')[3]['val_accuracy']:.2f} % in 2019"
+
+    # B
+    plain = ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32")
+    b54 = judging.reproduction("conv5_b54", found["conv5_b54"])
+    ends, then = listed(in_percent(b54.values)), 100 * b54.reported
+    yield f"at {ends} %: so near each other that 2019's {then:.2f} %"
+    yield f"outside their interval ({span(in_points(b54.interval))} %)"
+    beyond = "test minus training cross-entropy"
+    yield f"(differences of {between(beyond, 'conv5_b34', 'conv5_b53', digits=3)})"
     closed = between(
         "gap closed, in cross-entropy",
         "conv5_b51 against conv5_b53",
@@ -150,24 +166,6 @@ def numbers_of_the_findings(runs, digits):
         digits=3,
     )
     yield f"test and training loss by {closed}"
-    a4, plain = found["conv3_a4"], ("conv2_b21", "conv2_b22", "conv3_b31", "conv3_b32")
-    ends = [f"{100 * judging.accuracy(a4[seed]):.2f}" for seed in range(3)]
-    yield f"{ends[0]}, {ends[1]} and {ends[2]} % in the three planned seeds"
-    ends = [judging.accuracy(run) for run in a4.values()]
-    shown = in_percent((min(ends), max(ends), np.mean(ends)))
-    yield "They end between {} and {} %".format(*shown)
-    yield f"the mean of all {len(ends)} is {shown[2]} %"
-    assert sum(end < said["conv3_a4"].test_accuracy for end in ends) == 2, "two of them"
-    (part,) = verdicts["A-3"].parts
-    pairs = [100 * value for value in part.planned]
-    yield f"Over {len(pairs)} pairs A4 has {-np.mean(pairs):.2f} points less without"
-    yield "from {:.2f} to {:.2f} that".format(*(100 * end for end in part.interval))
-    yield f"differ by {min(pairs):.2f} to {max(pairs):.2f} points"
-    both = (a4, found["conv3_a4_no_first_dropout"])
-    spreads = [np.std([judging.accuracy(run) for run in own.values()], ddof=1)
-               for own in both]  # fmt: skip
-    yield "deviations of {:.1f} and {:.1f} points".format(*np.multiply(100, spreads))
-    yield f"{100 * reported.history('conv3_a4')[3]['val_accuracy']:.2f} % in 2019"
     rises = between("last test loss over lowest", *plain, digits=2)
     yield f"ends {rises} times its lowest value"
     names = {5: "five", 7: "seven", 13: "thirteen", 18: "eighteen"}
@@ -178,63 +176,59 @@ def numbers_of_the_findings(runs, digits):
     early = sum(epoch < 10 for epoch in lowest)
     yield f"the {min(lowest):.0f}th to the {max(lowest):.0f}th between seeds. Of their"
     yield f"Of their {names[len(lowest)]} runs, {names[early]} have the lowest loss"
-    deep = ("conv2_c1", "conv5_c2", "conv7_c3")
-    first = [
-        next(e["epoch"] for e in run.history if e["val_accuracy"] >= 0.97)
-        for name in deep
-        for run in found[name].values()
-    ]
-    assert first[:3] == [1, 1, 1], "after its first epoch in all three seeds"
-    yield "five, after {}, {} and {}; C3, with eight, after {}, {} and {}.".format(
-        *first[3:]
-    )
-    ahead = [
-        100 * value
-        for name in deep[1:]
-        for value in parts[f"conv2_c1 minus {name}", "difference of test accuracy"]
-    ]
-    yield f"ends {min(ahead):.2f} to {max(ahead):.2f} points above C2 and C3"
-    gaps = [
-        [
-            100 * (run.record["train"]["accuracy"] - judging.accuracy(run))
-            for run in found[name].values()
-        ]
-        for name in deep
-    ]
-    c1, c2, c3 = (f"{min(own):.2f} to {max(own):.2f}" for own in gaps)
-    yield f"is {c1} points above test accuracy in C1, {c2} in C2 and {c3} in C3"
-    lower = {
-        part.about: [100 * value for value in part.planned]
-        for part in verdicts["B-3"].parts
-    }
+    lower = {part.about: in_points(part.planned) for part in verdicts["B-3"].parts}
     short = lower.pop("conv3_b31 minus conv3_b33")
     long = [-x for x in lower.pop("conv3_b33_75_epochs minus conv3_b31_75_epochs")]
     alike = lower.pop("conv2_b23_75_epochs minus conv2_b21_75_epochs")
     rest = [x for values in lower.values() for x in values]
-    yield f"{min(short):.2f} to {max(short):.2f} points below B31 after 25 epochs, and"
-    yield f"after 75 still {min(long):.2f} to {max(long):.2f} points below it"
+    yield f"{span(short)} points below B31 after 25 epochs, and"
+    yield f"after 75 still {span(long)} points below it"
     yield f"model is {max(rest):.2f} points lower to {-min(rest):.2f} points higher"
     yield f"{-min(alike):.2f} points below to {max(alike):.2f} points above B21"
+
+    # C and D
+    deep = ("conv2_c1", "conv5_c2", "conv7_c3")
+    reached = [
+        measures.first_epoch([entry["val_accuracy"] for entry in run.history], 0.97)
+        for name in deep
+        for run in found[name]
+    ]
+    assert reached[:3] == [1, 1, 1], "after its first epoch in all three seeds"
+    of_c2, of_c3 = listed(reached[3:6]), listed(reached[6:9])
+    yield f"five, after {of_c2}; C3, with eight, after {of_c3}."
+    ahead = [
+        value
+        for name in deep[1:]
+        for value in parts[f"conv2_c1 minus {name}", "difference of test accuracy"]
+    ]
+    yield f"ends {span(in_points(ahead))} points above C2 and C3"
+    c1, c2, c3 = (
+        span([
+            100 * (run.record["train"]["accuracy"] - judging.accuracy(run))
+            for run in found[name]
+        ])
+        for name in deep
+    )  # fmt: skip
+    yield f"is {c1} points above test accuracy in C1, {c2} in C2 and {c3} in C3"
     behind, *others = verdicts["D-1"].parts
-    gaps = sorted(-100 * value for value in behind.planned)
-    yield f"D2 ends {gaps[0]:.2f} to {gaps[-1]:.2f} points above it in each"
+    gaps = [-x for x in in_points(behind.planned)]
+    yield f"D2 ends {span(gaps)} points above it in each"
     yield f"{100 * behind.rule.reported:.2f} points below"
-    yield "zero ({:.2f} to {:.2f} points)".format(*(100 * x for x in behind.interval))
+    yield f"zero ({span(in_points(behind.interval))} points)"
     assert [part.verdict for part in others[1:]] == [judging.SUPPORTED] * 2
-    gaps = sorted(100 * value for value in others[1].planned)
-    yield f"(D1 minus D3 is {gaps[0]:.2f} to {gaps[-1]:.2f} points)"
+    yield f"(D1 minus D3 is {span(in_points(others[1].planned))} points)"
     share = between("ratio of CPU seconds", "conv7_d3 over conv3_d1", digits=2)
     yield f"D3 takes {share.partition(' ')[0]} times D1's processor time"
-    ratio, difference = (
-        "validation over training loss",
-        "validation minus training loss",
-    )
+
+    # E
+    ratio = "validation over training loss"
+    difference = "validation minus training loss"
     yield f"ends {between(ratio, 'mlp_e1')} times its training loss"
     yield f"differ by {between(difference, 'mlp_e3', digits=3)}"
     yield f"factor of {between(ratio, 'mlp_e3')}; the limits"
     gaps = [reported.history(name)[-1] for name in ("mlp_e2", "mlp_e3")]
-    gaps = [f"{entry['val_loss'] - entry['loss']:.3f}" for entry in gaps]
-    yield f"differences of {gaps[0]} and {gaps[1]}"
+    gaps = [entry["val_loss"] - entry["loss"] for entry in gaps]
+    yield f"differences of {listed(gaps, '{:.3f}')}"
     tails = between("excess kurtosis", "mlp_e2 dense_1", "mlp_e3 dense_1")
     yield f"excess kurtosis {tails}"
     flat = between("excess kurtosis", "mlp_e2 output", "mlp_e3 output")
@@ -242,58 +236,59 @@ def numbers_of_the_findings(runs, digits):
     dark = int(((digits.x_train > 0).mean(axis=0) < 0.01).sum())
     yield f"{dark} of the 784 pixels"
 
+    # Batch normalisation in A's first epochs
     yield f"still weighs {100 * 0.99**118:.0f} % after one epoch"
     yield f"{100 * 0.99**236:.0f} % after two"
     rows = [[entry["val_accuracy"] for entry in reported.history("conv3_a3")]]
-    for run in found["conv3_a3"].values():
+    for run in a3:
         for way in ("plain", "debiased"):
             rows.append([entry[way]["accuracy"] for entry in run.batchnorm])
-    for three in map(in_percent, rows):
-        yield f"{three[0]}, {three[1]} and {three[2]} %"
-    both = a4[3].batchnorm[0]
-    losses = [both[way]["cross_entropy"] for way in ("plain", "debiased")]
-    ways = [both[way]["accuracy"] for way in ("plain", "debiased")]
-    yield f"cross-entropy of {losses[0]:.3f}"
-    yield f"of {losses[1]:.3f} debiased"
-    yield f"{100 * ways[0]:.2f} and {100 * ways[1]:.2f} %"
+    for row in rows:
+        yield f"{listed(in_percent(row[:3]))} %"
+    both = [found["conv3_a4"][3].batchnorm[0][way] for way in ("plain", "debiased")]
+    plain, debiased = [scores["cross_entropy"] for scores in both]
+    yield f"cross-entropy of {plain:.3f}"
+    yield f"of {debiased:.3f} debiased"
+    yield f"{listed(in_percent(scores['accuracy'] for scores in both))} %"
     yield f"(2019: {100 * reported.history('conv3_a4')[0]['val_accuracy']:.2f} %)"
 
-    swing = percents(found["conv7_b71"][0], (21, 24, 25))
+    # B71
+    b71 = found["conv7_b71"][0]
+    swing = percents(b71, (21, 24, 25))
     yield f"{swing[0]} % after 21 epochs, {swing[1]} % after 24 and {swing[2]} % at its"
     then = said["conv7_b71"]
     yield f"2019 has {100 * then.test_accuracy:.2f} % and a test loss of"
-    ours = found["conv7_b71"][0].history[-1]["val_loss"]
-    yield f"{then.test_loss:.3f} (ours: {ours:.3f})"
+    yield f"{then.test_loss:.3f} (ours: {b71.history[-1]['val_loss']:.3f})"
 
-    d2, printed = found["conv5_d2"].values(), reported.history("conv5_d2")[0]
-    yield f"{100 * printed['val_accuracy']:.2f} % after an epoch"
-    yield f"training loss of {printed['loss']:.3f}, above the {np.log(10):.3f}"
-    starts = sorted(percents(run, [1])[0] for run in d2)
-    losses = sorted(f"{run.history[0]['loss']:.3f}" for run in d2)
-    yield f"{starts[0]} to {starts[-1]} % and {losses[0]} to {losses[-1]} after its"
-    then = said["conv5_d2"].test_accuracy
-    higher = sorted(100 * (judging.accuracy(run) - then) for run in d2)
-    yield f"ends {higher[0]:.2f} to {higher[-1]:.2f} points higher: *another training*"
+    # D2
+    printed = reported.history("conv5_d2")
+    yield f"{100 * printed[0]['val_accuracy']:.2f} % after an epoch"
+    yield f"training loss of {printed[0]['loss']:.3f}, above the {np.log(10):.3f}"
+    starts = span(in_points(entry["val_accuracy"] for entry in firsts["conv5_d2"]))
+    low, _, high = sorted(losses(firsts["conv5_d2"]))
+    yield f"{starts} % and {low} to {high} after its"
+    higher = np.subtract(accuracies["conv5_d2"], said["conv5_d2"].test_accuracy)
+    yield f"ends {span(in_points(higher))} points higher: *another training*"
     other = [n for n in said if judging.trajectory(n, runs).verdict == judging.OTHER]
     assert sorted(other) == ["conv3_a3", "conv5_d2"], "the only one beside A3's"
     half, *others = store.committed_runs("conv5_d2_dropout_half")
-    starts = [percents(run, [1])[0] for run in others]
-    losses = [f"{run.history[0]['loss']:.3f}" for run in others]
-    yield f"seeds 1 and 2 have {starts[0]} and {starts[1]} % after their first (losses"
-    yield f"(losses of {losses[0]} and {losses[1]})"
-    third = reported.history("conv5_d2")[2]
-    at_end = f"{percents(half, [3])[0]} %, a training loss of"
-    yield f"({at_end} {half.history[-1]['loss']:.3f}), where 2019 had"
+    starts = in_percent(run.history[0]["val_accuracy"] for run in others)
+    yield f"seeds 1 and 2 have {listed(starts)} % after their first (losses"
+    yield f"(losses of {listed(losses(run.history[0] for run in others))})"
+    (ends,), (loss,) = percents(half, [3]), losses([half.history[-1]])
+    yield f"({ends} %, a training loss of {loss}), where 2019 had"
+    third = printed[2]
     yield f"had {100 * third['val_accuracy']:.2f} % and {third['loss']:.3f}"
-    pair = [found[name][0].history[0]["loss"] for name in ("conv3_d1", "conv7_d3")]
-    then = [reported.history(name)[0]["loss"] for name in ("conv3_d1", "conv7_d3")]
-    yield f"losses of {pair[0]:.3f} and {pair[1]:.3f} where 2019 has"
-    yield f"has {then[0]:.3f} and {then[1]:.3f})"
+    pair = ("conv3_d1", "conv7_d3")
+    ours = losses(firsts[name][0] for name in pair)
+    yield f"losses of {listed(ours)} where 2019 has"
+    then = losses(reported.history(name)[0] for name in pair)
+    yield f"has {listed(then)})"
 
-    c2 = found["conv5_c2"].values()
-    yield "end at {}, {} and {} %".format(*in_percent(map(judging.accuracy, c2)))
-    losses = [f"{run.history[-1]['val_loss']:.3f}" for run in c2]
-    yield f"test losses of {losses[0]}, {losses[1]} and {losses[2]}"
+    # C2
+    yield f"end at {listed(in_percent(accuracies['conv5_c2']))} %"
+    ends = [run.history[-1]["val_loss"] for run in found["conv5_c2"]]
+    yield f"test losses of {listed(ends, '{:.3f}')}"
     study = json.loads((ROOT / "studies/c2_tails.json").read_text())
     assert (len(study["tails"]), study["epochs"], study["below_90"]) == (20, 20, 7)
     low = [tail for tail in study["tails"] if tail["accuracy"] < 0.9]
@@ -303,8 +298,8 @@ def numbers_of_the_findings(runs, digits):
     yield "Seven of these end below 90 %"
     yield f"at most {100 * max(lost):.0f} %, that of the others {100 * min(kept):.0f} %"
     yield f"ends at {100 * min(tail['accuracy'] for tail in low):.2f} %: 2019's"
-    stays = in_percent(study["tails"][11]["test_accuracy"][:17])
-    yield f"Seed 11 has {min(stays)} to {max(stays)} % for 17 epochs"
+    stays = in_points(study["tails"][11]["test_accuracy"][:17])
+    yield f"Seed 11 has {span(stays)} % for 17 epochs"
     yield f"{100 * said['conv5_c2'].test_accuracy:.2f} % is what two lost digits leave"
 
 
@@ -314,33 +309,32 @@ def test_the_numbers_in_the_findings_are_those_of_the_runs(digits):
     assert [part for part in parts if part not in text] == []
 
 
-def test_readme_and_findings_tell_the_story_of_the_evidence():
-    """`make tables` writes it."""
-    story = summary.told(tell(store.evidence()))
-    for path in ("README.md", "docs/findings.md"):
-        assert story in (ROOT / path).read_text(), path
-
-
-def test_the_coverage_in_results_is_that_of_its_runs(digits):
-    table = summary.coverage_table(list(evidence.wanted(digits)), store.evidence())
-    assert table in (ROOT / "results/README.md").read_text()
+def rows_of(table):
+    """The cells of a table in Markdown, by what is in the first column."""
+    rows = [line.strip("|").split("|") for line in table.splitlines()]
+    return {row[0].strip(): [cell.strip() for cell in row] for row in rows}
 
 
 def test_a_row_of_the_readme_says_what_the_runs_say():
     runs = seeds("conv2_a2", accuracy=0.9877)
     gathered = comparison.Gathered([], runs, [], [])
-    rows = {
-        cells[1]: cells
-        for line in summary.models_table(gathered.full).splitlines()
-        for cells in [[cell.strip() for cell in line.split("|")]]
-    }
-    assert rows["conv2_a2"][2:10] == [
+    rows = rows_of(summary.models_table(gathered.full))
+    of_2019 = [name for name in EXPERIMENTS if name in reported.finals()]
+    assert [name for name in rows if name in EXPERIMENTS] == of_2019
+    assert len(of_2019) == 28
+    assert rows["conv2_a2"][1:9] == [
         "98.77", "98.77", "3", "98.52 to 99.02", "reproduced",
         "0.63 (0.63 to 0.63)", "other training", "1,199,882",
     ]  # fmt: skip
-    assert rows["mlp_e1"][3:7] == ["", "", "", "not tested"]
+    assert rows["mlp_e1"][2:6] == ["", "", "", "not tested"]
     said = summary.conclusions_table(gathered)
     assert said.count("not tested") == len(reported.conclusions())
+
+
+def test_the_epochs_in_the_findings_are_those_that_2019_printed():
+    rows = rows_of(summary.epochs_table([]))
+    a3 = ["1, 2, 3, 4, 5", "2019", "97.7, 98.9, 98.9, 99.0, 99.0"]
+    assert rows["conv3_a3"][2:] == a3
 
 
 @pytest.fixture(scope="module")
@@ -352,19 +346,19 @@ def trained(digits, finished, tmp_path_factory):
     return spec, store.read_run(run.folder, "evidence")
 
 
-def changed(run, path, value):
-    record = json.loads(json.dumps(run.record))
-    *parents, last = path
-    part = record
-    for name in parents:
-        part = part[name]
-    part[last] = value
-    return Run(record, run.folder, "evidence")
+def a_copy(run):
+    return Run(deepcopy(run.record), run.folder, "evidence")
+
+
+def with_other_weights(run, epoch=0):
+    other = a_copy(run)
+    other.history[epoch]["weights_sha256"] = "0" * 64
+    return other
 
 
 def test_a_first_epoch_trained_again_has_the_same_hash(trained, digits, capsys):
     spec, run = trained
-    other = changed(run, ("history", 0, "weights_sha256"), "0" * 64)
+    other = with_other_weights(run)
     assert evidence.verify_runs([(spec, run)], digits)
     said = capsys.readouterr().out
     assert "agrees: weights" in said
@@ -377,7 +371,7 @@ def test_a_whole_run_trained_again_is_compared_at_its_end(trained, digits, capsy
     spec, run = trained
     assert evidence.verify_runs([(spec, run)], digits, epochs=None)
     assert run.record["weights_sha256"][:12] in capsys.readouterr().out
-    other = changed(run, ("history", -1, "weights_sha256"), "0" * 64)
+    other = with_other_weights(run, epoch=-1)
     assert evidence.verify_runs([(spec, other)], digits), "the first epoch is as it was"
     assert not evidence.verify_runs([(spec, other)], digits, epochs=None)
 
@@ -387,7 +381,7 @@ def test_a_record_that_does_not_name_its_processor_is_of_another_machine(
 ):
     """EPYC is several processors: other bits there are no fault of the record."""
     spec, run = trained
-    unnamed = changed(run, ("history", 0, "weights_sha256"), "0" * 64)
+    unnamed = with_other_weights(run)
     del unnamed.record["environment"]["processor_model"]
     assert evidence.verify_runs([(spec, unnamed)], digits)
     assert "agrees: other processor or GPU" in capsys.readouterr().out
@@ -421,11 +415,12 @@ def test_on_another_processor_it_compares_accuracies_and_says_so(
     trained, digits, capsys
 ):
     spec, run = trained
-    there = changed(run, ("environment", "processor"), "Another One")
-    there = changed(there, ("history", 0, "weights_sha256"), "0" * 64)
+    there = with_other_weights(run)
+    there.record["environment"]["processor"] = "Another One"
     assert evidence.verify_runs([(spec, there)], digits)
     assert "agrees: other processor or GPU (Another One)" in capsys.readouterr().out
-    far = changed(there, ("history", 0, "val_accuracy"), 2.0)
+    far = a_copy(there)
+    far.history[0]["val_accuracy"] = 2.0
     assert not evidence.verify_runs([(spec, far)], digits)
     assert "DIFFERS: other processor" in capsys.readouterr().out
 
