@@ -1,6 +1,6 @@
 """The rules: synthetic runs that must get each verdict on each conclusion."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -447,20 +447,13 @@ def test_the_inputs_of_b_are_accepted_if_their_losses_are_the_closer_ones():
 def test_controls_differ_from_their_model_in_one_thing():
     for control in models.CONTROLS:
         original = EXPERIMENTS["_".join(control.name.split("_")[:2])]
-        layers = {
-            before.kind
-            for before, after in zip(original.layers, control.layers, strict=False)
-            if before != after
-        }
         if control == models.controls.conv3_a4_no_first_dropout:
             assert len(original.layers) - len(control.layers) == 1
             continue
-        recipe = {
-            name
-            for name, value in asdict(control.recipe).items()
-            if value != asdict(original.recipe)[name]
-        }
-        assert len(original.layers) == len(control.layers)
+        pairs = zip(original.layers, control.layers, strict=True)
+        layers = {before.kind for before, after in pairs if before != after}
+        changed = vars(original.recipe).items() ^ vars(control.recipe).items()
+        recipe = {name for name, _ in changed}
         assert len(layers | recipe) == 1, (control.name, layers, recipe)
 
 
