@@ -26,9 +26,9 @@ from conftest import (
     DECLARE,
     ROOT,
     TINY,
+    command_of,
     idx_bytes,
     notebook_of,
-    run_command,
     small_pictures,
 )  # fmt: skip
 
@@ -302,14 +302,14 @@ BROKEN_FAMILIES = {
 
 
 @pytest.mark.parametrize("name", BROKEN_FAMILIES)
-def test_an_experiment_that_cannot_be_written_is_one_line_in_a_shell(name, tmp_path):
+def test_an_experiment_that_cannot_be_written_is_one_line_in_a_shell(
+    name, checkout, tmp_path
+):
     old, new, message = BROKEN_FAMILIES[name]
-    for part in ("mnistlab", "reports", "notebooks"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    shutil.copy(ROOT / "run_all.py", tmp_path)
-    for path in (tmp_path / "mnistlab" / "models").glob("*.py"):
+    copy = shutil.copytree(checkout, tmp_path / "copy")
+    for path in (copy / "mnistlab" / "models").glob("*.py"):
         path.write_text(path.read_text().replace(old, new))
-    done = run_command(*SMOKE, script=tmp_path / "run_all.py")
+    done = command_of(copy, *SMOKE)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
