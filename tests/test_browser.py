@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 import nbformat
 import pytest
+from browsing import asked_elsewhere, kept_out, noting
 from conftest import ROOT, run_command
 
 pytestmark = pytest.mark.browser
@@ -42,10 +43,7 @@ def site(tmp_path_factory):
 def page(chromium):
     """A new page that notes what it asks for and complains of."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    tab = context.new_page()
-    tab.asked, tab.complaints = [], []
-    tab.on("request", lambda request: tab.asked.append(request.url))
-    tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    tab = noting(context)
     tab.on(
         "console",
         lambda m: tab.complaints.append(m.text) if m.type == "error" else None,
@@ -65,8 +63,7 @@ def opened(page, site, name):
 def test_a_page_opens_from_disk_and_asks_nobody(page, site, name):
     opened(page, site, name)
     assert page.complaints == []
-    here = ("file:", "data:", "blob:")  # a worker's source is a blob
-    assert [url for url in page.asked if not url.startswith(here)] == []
+    assert asked_elsewhere(page) == []
     for link in page.locator("a[href]").evaluate_all("all => all.map(a => a.href)"):
         if link.startswith("file:"):
             path, _, anchor = unquote(link).removeprefix("file://").partition("#")
@@ -81,18 +78,11 @@ def test_a_page_opens_from_disk_and_asks_nobody(page, site, name):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_keeps_anyone_out(page, site, name, scheme):
     """axe-core, on the page as it is and with its code shown."""
-    from axe_playwright_python.sync_playwright import Axe
-
     page.emulate_media(color_scheme=scheme)
     opened(page, site, name)
     if page.locator("#code-switch").count():
         page.click("#code-switch")
-    found = [
-        (violation["id"], violation["nodes"][0]["html"][:200])
-        for violation in Axe().run(page).response["violations"]
-        if violation["impact"] in ("serious", "critical")
-    ]
-    assert found == []
+    assert kept_out(page) == []
 
 
 @pytest.mark.parametrize("name", ALL_PAGES)
@@ -258,6 +248,18 @@ def prepared(folder, name, out, **parameters):
     nbformat.write(notebook, path)
 
 
+def open_notebook(page, address):
+    """Open a notebook in JupyterLab, and wait until its kernel is there."""
+    page.goto(address)
+    page.get_by_role("menuitem", name="Run", exact=True).wait_for(timeout=90_000)
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+    page.get_by_text("| Idle").wait_for(timeout=60_000)
+
+
+def outputs(page):
+    return page.locator(".jp-OutputArea-output").all_inner_texts()
+
+
 def run_all(page):
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -267,10 +269,7 @@ def test_in_jupyterlab_one_sees_it_learn_interrupts_and_goes_on(page, lab, tmp_p
     address, folder = lab
     prepared(folder, "mlp", tmp_path / "out", profile="full", epochs=60)
     page.set_viewport_size({"width": 1440, "height": 1100})
-    page.goto(f"{address}/tree/mlp.ipynb")
-    page.get_by_role("menuitem", name="Run", exact=True).wait_for(timeout=90_000)
-    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
-    page.get_by_text("| Idle").wait_for(timeout=60_000)
+    open_notebook(page, f"{address}/tree/mlp.ipynb")
     run_all(page)
     cell = page.locator(".jp-CodeCell", has_text="runs = study(")
     cell.locator("img").wait_for(timeout=120_000)
@@ -285,8 +284,7 @@ def test_in_jupyterlab_one_sees_it_learn_interrupts_and_goes_on(page, lab, tmp_p
     page.get_by_role("menuitem", name=re.compile("^Interrupt Kernel")).click()
     said = page.get_by_text("Interrupted. Finished epochs are kept")
     said.wait_for(timeout=120_000)
-    shown = page.locator(".jp-OutputArea-output").all_inner_texts()
-    assert [text for text in shown if "Traceback" in text] == []
+    assert [text for text in outputs(page) if "Traceback" in text] == []
     kept = list((tmp_path / "out" / "runs").glob("*/*/state.npz"))
     assert kept, "finished epochs are on disk"
     page.get_by_text("| Idle").wait_for(timeout=30_000)
@@ -295,8 +293,7 @@ def test_in_jupyterlab_one_sees_it_learn_interrupts_and_goes_on(page, lab, tmp_p
     done = page.get_by_text("3 of 3 runs, ")
     done.wait_for(timeout=400_000)
     page.get_by_text("Most accurate of 3 models:").wait_for(timeout=90_000)
-    shown = page.locator(".jp-OutputArea-output").all_inner_texts()
-    assert not any("Traceback" in text or "Warning" in text for text in shown)
+    assert not re.search("Traceback|Warning", "".join(outputs(page)))
     page.screenshot(path=SCREENSHOTS / "jupyterlab-done.png")
     assert not list((tmp_path / "out" / "runs").glob("*/*/state.npz"))
 
@@ -304,11 +301,7 @@ def test_in_jupyterlab_one_sees_it_learn_interrupts_and_goes_on(page, lab, tmp_p
 def test_in_jupyterlab_a_wrong_value_gets_a_sentence(page, lab, tmp_path):
     address, folder = lab
     prepared(folder, "conv2", tmp_path / "out", profile="quik")
-    page.goto(f"{address}/workspaces/other/tree/conv2.ipynb")
-    page.get_by_role("menuitem", name="Run", exact=True).wait_for(timeout=90_000)
-    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
-    page.get_by_text("| Idle").wait_for(timeout=60_000)
+    open_notebook(page, f"{address}/workspaces/other/tree/conv2.ipynb")
     run_all(page)
     page.get_by_text("did you mean 'quick'?").wait_for(timeout=90_000)
-    shown = page.locator(".jp-OutputArea-output").all_inner_texts()
-    assert not any("Traceback" in text for text in shown)
+    assert "Traceback" not in "".join(outputs(page))

@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from browsing import asked_elsewhere, kept_out, noting
 from conftest import ROOT
 from scipy.stats import binomtest
 
@@ -171,14 +172,12 @@ HANDS = (
 def drawing(digit, hand):
     """The strokes of one drawing, points on the board."""
     slant, size, x, y, width, way = HANDS[hand]
-    strokes = []
-    for stroke in STROKES[digit][way]:
-        points = [tuple(map(float, point.split(","))) for point in stroke.split()]
-        strokes.append([
-            (x + size * (width * (a - 50) - slant * (b - 50)), y + size * (b - 50))
-            for a, b in points
-        ])  # fmt: skip
-    return strokes
+    shape = size * np.array([[width, 0], [-slant, 1]])
+    strokes = [
+        np.array([point.split(",") for point in stroke.split()], float)
+        for stroke in STROKES[digit][way]
+    ]
+    return [((points - 50) @ shape + (x, y)).tolist() for points in strokes]
 
 
 def site_of(folder, runs=None):
@@ -195,16 +194,14 @@ def pages(tmp_path_factory):
 
 @pytest.fixture
 def page(chromium):
-    """A phone's page, touched or not, that notes what it asks for and complains of."""
+    """A phone's page, touched or not, that asks nobody else and does not complain."""
     context = chromium.new_context(
         viewport={"width": 390, "height": 900}, has_touch=True
     )
-    tab = context.new_page()
-    tab.asked, tab.complaints = [], []
-    tab.on("request", lambda request: tab.asked.append(request.url))
-    tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    tab = noting(context)
     yield tab
-    assert all(url.startswith(("file:", "blob:", "data:")) for url in tab.asked)
+    assert tab.complaints == []
+    assert asked_elsewhere(tab) == []
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
 
@@ -225,17 +222,12 @@ def majority(page):
     return page.inner_text("#majority")
 
 
-def load_all(page):
-    """Draw something, so that the large networks come too."""
-    draw(page, drawing(1, 0))
-    page.get_by_text("All networks that have weights are loaded.").wait_for()
-    majority(page)
-
-
 @pytest.mark.browser
 def test_fifty_drawings_are_answered(page, pages):
     page.goto((pages / "draw.html").as_uri())
-    load_all(page)
+    draw(page, drawing(1, 0))  # so that the large networks come too
+    page.get_by_text("All networks that have weights are loaded.").wait_for()
+    majority(page)
     said = {}
     for digit in STROKES:
         for hand in range(len(HANDS)):
@@ -247,7 +239,6 @@ def test_fifty_drawings_are_answered(page, pages):
     print(f"majority right in {len(right)} of {len(said)}; not: {wrong}")
     assert len(right) >= 45, wrong
     assert {digit for digit, _ in right} == set(range(10))
-    assert page.complaints == []
 
 
 @pytest.mark.browser
@@ -262,7 +253,6 @@ def test_an_empty_canvas_has_no_answer(page, pages):
     assert set(page.locator("#answers .digit").all_inner_texts()) == {""}
     page.locator("#answers .open").first.click()
     assert "Draw something first" in page.inner_text("#hint")
-    assert page.complaints == []
 
 
 @pytest.mark.browser
@@ -279,7 +269,6 @@ def test_keys_draw_and_open_a_network(page, pages):
     page.focus("#board")
     page.keyboard.press("Delete")
     assert page.inner_text("#majority") == "Nothing is drawn yet."
-    assert page.complaints == []
 
 
 @pytest.mark.browser
@@ -303,7 +292,6 @@ def test_a_finger_draws(page, pages):
     page.wait_for_timeout(1000)  # Chromium makes no click of a tap in a fling
     page.locator("#digits button").nth(7).tap()
     assert "networks say 7" in majority(page)
-    assert page.complaints == []
 
 
 @pytest.mark.browser
@@ -357,26 +345,16 @@ def test_chromium_and_keras_give_the_same_probabilities(page, pages, keras):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_keeps_anyone_out_while_one_draws(page, pages, scheme):
     """axe-core on both pages as they are used."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    def assert_nothing_serious():
-        found = [
-            (violation["id"], violation["nodes"][0]["html"][:200])
-            for violation in Axe().run(page).response["violations"]
-            if violation["impact"] in ("serious", "critical")
-        ]
-        assert found == []
-
     page.emulate_media(color_scheme=scheme)
     page.goto((pages / "draw.html").as_uri())
-    assert_nothing_serious()
+    assert kept_out(page) == []
     page.locator("#digits button").last.click()
     majority(page)
     page.locator("tr[data-model=conv2_a5] .open").click()
     page.locator("#occlusion canvas").wait_for()
-    assert_nothing_serious()
+    assert kept_out(page) == []
     page.goto((pages / "duel.html").as_uri())
-    assert_nothing_serious()
+    assert kept_out(page) == []
 
 
 @pytest.mark.browser
@@ -414,4 +392,3 @@ def test_a_duel_counts_as_numpy_does(page, pages):
     assert page.locator("#table td").all_inner_texts()[1:] == cells
     page.evaluate("location.hash = 'no_model/0,mlp_e1/0'")
     page.get_by_text("There is no run no_model/0 here").wait_for()
-    assert page.complaints == []
