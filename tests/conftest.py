@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
@@ -236,6 +237,14 @@ def checkout_built(checkout, tmp_path_factory):
 # An epoch takes a few hundredths of a second.
 PICTURES = ("--profile", "smoke", "--dataset", "pictures", "-p", "epochs=30")
 PAGES = {"data", "mlp", "compare"}
+
+
+def until(condition, seconds=240):
+    """Wait until something is so; it is an error if that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
 
 
 def command_of(checkout, *arguments, **options):

@@ -16,9 +16,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT, TINY, command_of, make_spec, run_through
+from conftest import ROOT, TINY, command_of, make_spec, run_through, until
 from distributed import Client
-from waiting import until
 
 from mnistlab import schedule, store
 from mnistlab.clusters import ScheduleError, local_cluster

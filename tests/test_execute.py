@@ -13,8 +13,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from conftest import DECLARE, notebook_of
-from waiting import until
+from conftest import DECLARE, notebook_of, until
 
 from mnistlab import RESULT_MIME
 from mnistlab.environment import package_digest

@@ -16,8 +16,7 @@ import time
 
 import psutil
 import pytest
-from conftest import PICTURES, command_of, stored_runs
-from waiting import until
+from conftest import PICTURES, command_of, stored_runs, until
 
 from mnistlab import study, train
 

@@ -13,9 +13,9 @@ from mnistlab import runs, store, train
 
 # Lines of code that each, and a module of it, may have; who removes some lowers them.
 MOST = {
-    "mnistlab": (5_170, 300),
-    "reports": (2_367, 346),
-    "run_all.py": (213, 213),
+    "mnistlab": (5_126, 300),
+    "reports": (2_299, 346),
+    "run_all.py": (208, 208),
 }
 NO_CODE = (
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
