@@ -301,6 +301,14 @@ def numbers_of_the_findings(runs, digits):
     stays = in_points(study["tails"][11]["test_accuracy"][:17])
     yield f"Seed 11 has {span(stays)} % for 17 epochs"
     yield f"{100 * said['conv5_c2'].test_accuracy:.2f} % is what two lost digits leave"
+    held_out = [run for run in runs if run.record["protocol"] == "holdout"]
+    (size,) = {run.trained_images for run in held_out}
+    yield f"on {size:,} images and validated on the other {60_000 - size:,} (`holdout`"
+    apart = [
+        judging.accuracy(run) - judging.accuracy(found[run.name][run.seed])
+        for run in held_out
+    ]
+    yield f"end {span(in_points(apart))} points from the same seed's run"
 
 
 def test_the_numbers_in_the_findings_are_those_of_the_runs(digits):
