@@ -267,7 +267,7 @@ def run_all(page):
 
 def test_in_jupyterlab_one_sees_it_learn_interrupts_and_goes_on(page, lab, tmp_path):
     address, folder = lab
-    prepared(folder, "mlp", tmp_path / "out", profile="full", epochs=60)
+    prepared(folder, "mlp", tmp_path / "out", profile="full", epochs=30)
     page.set_viewport_size({"width": 1440, "height": 1100})
     open_notebook(page, f"{address}/tree/mlp.ipynb")
     run_all(page)
