@@ -411,7 +411,7 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         command.main(standalone_mode=False)
-    except click.UsageError as error:
+    except click.ClickException as error:
         click.echo(f"evidence: {error.format_message()} (see --help)", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +34,17 @@ def write(
     shown = [(run.record["key"], run.has_weights) for run in runs]
     parts = package_digest(), shown, names
 
-    def page_of(page: str, title: str, values: Callable[..., dict[str, Any]]) -> None:
-        def make() -> str:
-            about = head(page, names, title)
-            said = values(site, runs, dataset)
-            return template(f"{page}.html.j2").render(site=about, **said)
+    def draw() -> str:
+        about = head("draw", names, "Draw a digit")
+        said = _draw(site, runs, dataset)
+        return template("draw.html.j2").render(site=about, **said)
 
-        write_page(site / f"{page}.html", parts, make)
+    def duel() -> str:
+        about = head("duel", names, "Two runs side by side")
+        return template("duel.html.j2").render(site=about, data=_duel(runs, dataset))
 
-    page_of("draw", "Draw a digit", _draw)
-    page_of("duel", "Two runs side by side", _duel)
+    write_page(site / "draw.html", parts, draw)
+    write_page(site / "duel.html", parts, duel)
 
 
 def _draw(site: Path, runs: Sequence[Run], dataset: Dataset) -> dict[str, Any]:
@@ -151,7 +152,7 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _duel(site: Path, runs: Sequence[Run], dataset: Dataset) -> dict[str, Any]:
+def _duel(runs: Sequence[Run], dataset: Dataset) -> dict[str, Any]:
     """What duel.html shows: answers of all runs to the images that any got wrong.
 
     Runs with very many mistakes are left out. All other images all have right, so
@@ -184,7 +185,7 @@ def _duel(site: Path, runs: Sequence[Run], dataset: Dataset) -> dict[str, Any]:
     sheet = sprite.reshape(-1, COLUMNS, 28, 28).swapaxes(1, 2).reshape(-1, COLUMNS * 28)
     png = io.BytesIO()
     Image.fromarray(sheet).save(png, "png", optimize=True)
-    data = {
+    return {
         "runs": said,
         "count": len(labels),
         "hard": [[int(i), int(labels[i])] for i in hard],
@@ -192,4 +193,3 @@ def _duel(site: Path, runs: Sequence[Run], dataset: Dataset) -> dict[str, Any]:
         "left_out": len(runs) - len(shown),
         "sprite": "data:image/png;base64," + _base64(png.getvalue()),
     }
-    return {"data": data}
