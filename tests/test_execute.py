@@ -301,7 +301,7 @@ def test_a_child_of_a_killed_build_ends_itself(run_cells, tmp_path):
     if build == 0:
         run_cells(FORGET.format(name=str(tmp_path)), "time.sleep(300)")
         os._exit(0)
-    until(lambda: processes_of(str(tmp_path)))
+    until(lambda: processes_of(str(tmp_path)), seconds=200)
     os.kill(build, signal.SIGKILL)
     os.waitpid(build, 0)
     time.sleep(3)

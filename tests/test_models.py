@@ -193,6 +193,13 @@ def test_derived_seeds_differ_and_do_not_change_between_versions():
     assert derive_seed(0, "Conv2D", 1) == 696784102
 
 
+def test_an_experiment_is_a_value():
+    again = Experiment(TINY.name, TINY.layers, TINY.recipe)
+    assert again == TINY
+    assert hash(again) == hash(TINY)
+    assert replace(TINY, name="other") != TINY
+
+
 def test_what_keras_refuses_is_told_with_the_layer(keras):
     experiment = Experiment("wrong", (dropout(1.5),), TINY.recipe)
     with pytest.raises(ValueError, match="wrong: Keras cannot make layer dropout_1"):

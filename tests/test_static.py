@@ -120,8 +120,11 @@ OUTPUTS = {
         "bokehjs_exec.*needs JupyterLab to be shown", 1,
     ),
     "table of data": (
-        {"application/vnd.dataresource+json": {}, "text/html": "<table><td>1</table>"},
-        "<td>1", 0,
+        {
+            "application/vnd.dataresource+json": {},
+            "text/html": "<table><tr><td>1</td></tr></table>",
+        },
+        "<td>1</td>", 0,
     ),
     "gif": ({"image/gif": "R0lG", "text/plain": "<Image>"}, "image/gif;base64,R0lG", 0),
     "json": ({"application/json": {"a": 1}, "text/plain": "<JSON>"}, '"a": 1', 0),

@@ -161,6 +161,7 @@ def test_the_bits_are_those_of_keras_own_fit(keras, arrays, experiment):
     x = x if experiment.spatial else x.reshape(-1, 784)
     orders = [train.epoch_order(0, epoch, train_size) for epoch in (1, 2)]
     for epoch, order in enumerate(orders, start=1):
+        assert sorted(order) == list(range(train_size))
         train._seed_dropout(model, 0, epoch)
         history = model.fit(
             x[order], arrays.y_train[:train_size][order].astype(np.int32),
