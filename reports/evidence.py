@@ -27,12 +27,12 @@ from mnistlab.environment import PACKAGE, environment, same_machine
 from mnistlab.models import COLLECTION, FAMILIES
 from mnistlab.models.controls import (
     COLUMNS,
+    D2_DROPOUTS,
     LONGER,
     PORTING,
     ROWS,
     conv3_a3_adadelta,
     conv3_a4_no_first_dropout,
-    conv5_d2_dropout_half,
 )
 from mnistlab.models.experiment import Experiment, build
 from mnistlab.progress import words
@@ -91,7 +91,7 @@ B_CHEAP = _named(
 )
 WANTED = (
     Wanted("B's expensive ones", _named("conv5_b52 conv5_b54 conv7_b71"), (0,)),
-    Wanted("D2's first epochs with other dropouts", (conv5_d2_dropout_half,),
+    Wanted("D2's first epochs with other dropouts", tuple(D2_DROPOUTS.values()),
            epochs=3),
     Wanted("A3, with both ways of batch normalisation, for A-1", _named("conv3_a3"),
            batchnorm=True),

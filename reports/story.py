@@ -16,7 +16,7 @@ import numpy as np
 
 from mnistlab import claims, judging, reported
 from mnistlab.data import Dataset
-from mnistlab.models.controls import conv3_a3_adadelta, conv5_d2_dropout_half
+from mnistlab.models.controls import D2_DROPOUTS, conv3_a3_adadelta
 from mnistlab.runs import KNOWN, Run
 
 if TYPE_CHECKING:
@@ -186,9 +186,7 @@ def _is_near(ratios: np.ndarray) -> bool:
 
 def _d2(runs: Sequence[Run]) -> str:
     own = _own("conv5_d2", runs)
-    # It is trained for the first epochs only.
-    control = [run for run in runs if run.name == conv5_d2_dropout_half.name]
-    ratios, halves = _beginnings("conv5_d2", own), _beginnings("conv5_d2", control)
+    ratios = _beginnings("conv5_d2", own)
     first = ", ".join(f"{loss:.2f}" for loss in _printed("conv5_d2").values())
     text = (
         f"D2's training losses of 2019 begin with {first}. They are {_range(ratios)} "
@@ -196,14 +194,19 @@ def _d2(runs: Sequence[Run]) -> str:
     )
     if _is_near(ratios):
         return f"{text}: the same beginning, within a tenth."
-    fits = "explain" if _is_near(halves) else "do not explain"
-    ends = _percents([judging.accuracy(run) for run in control])
-    return (
-        f"{text}: not the same beginning. 2019's summary prints no dropout rates. "
-        f"With all rates at 0.5 they are {_range(halves)} times ours ({len(control)} "
-        f"runs of {len(control[0].history)} epochs, test accuracy {ends}): such rates "
-        f"{fits} 2019's beginning."
-    )
+    text += ": not the same beginning. 2019's summary prints no dropout rates."
+    for rate, control in D2_DROPOUTS.items():
+        # It is trained for the first epochs only.
+        if found := [run for run in runs if run.name == control.name]:
+            ratios = _beginnings("conv5_d2", found)
+            ends = _percents([judging.accuracy(run) for run in found])
+            text += (
+                f" With all rates at {rate} they are {_range(ratios)} times ours "
+                f"({len(found)} runs of {len(found[0].history)} epochs, test accuracy "
+                f"{ends}): such rates {'' if _is_near(ratios) else 'do not '}explain "
+                "2019's beginning."
+            )
+    return text
 
 
 def _c2(runs: Sequence[Run]) -> str:
@@ -227,7 +230,7 @@ def _c2(runs: Sequence[Run]) -> str:
 FINDS = {
     "B": (_b, ()),
     "A3": (_a3, ("conv3_a3", conv3_a3_adadelta.name)),
-    "D2": (_d2, ("conv5_d2", conv5_d2_dropout_half.name)),
+    "D2": (_d2, ("conv5_d2", D2_DROPOUTS[0.5].name)),
     "C2": (_c2, ("conv5_c2",)),
 }
 

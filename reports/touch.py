@@ -36,8 +36,7 @@ def write(
 
     def draw() -> str:
         about = head("draw", names, "Draw a digit")
-        said = _draw(site, runs, dataset)
-        return template("draw.html.j2").render(site=about, **said)
+        return template("draw.html.j2").render(site=about, **_draw(site, runs, dataset))
 
     def duel() -> str:
         about = head("duel", names, "Two runs side by side")

@@ -21,6 +21,7 @@ from mnistlab import (
     tables,
 )
 from mnistlab.data import MNIST_FINGERPRINT
+from mnistlab.models.controls import D2_DROPOUTS
 from mnistlab.plots import look
 from mnistlab.runs import Run
 from mnistlab.schedule import cost
@@ -338,11 +339,12 @@ def test_first_epochs_are_drawn_by_both_ways_of_batch_normalisation():
     assert "1 of these" in figure.get_label()
 
 
-def test_the_beginnings_of_d2_are_beside_its_control(three):
-    control = fake("conv5_d2_dropout_half")
-    ax = plots.beginnings_of_d2([fake("conv5_d2"), control, *three]).axes[0]
+def test_the_beginnings_of_d2_are_beside_its_controls(three):
+    controls = [fake(control.name) for control in D2_DROPOUTS.values()]
+    ax = plots.beginnings_of_d2([fake("conv5_d2"), *controls, *three]).axes[0]
     first = [line.get_ydata()[0] for line in ax.lines]
-    assert first == [0.5, 0.5, reported.history("conv5_d2")[0]["loss"]]
+    assert first == [0.5, 0.5, 0.5, reported.history("conv5_d2")[0]["loss"]]
+    assert len({line.get_color() for line in ax.lines}) == 4
     assert "There are no runs" in plots.beginnings_of_d2(three).get_label()
 
 

@@ -16,9 +16,9 @@ def losses(name, factor):
     return fake(name, history={"loss": [factor * loss for loss in SAID]})
 
 
-def control(factor):
+def control(factor, word="half"):
     """D2 with other dropouts, trained for its first epochs only."""
-    run = losses("conv5_d2_dropout_half", factor)
+    run = losses(f"conv5_d2_dropout_{word}", factor)
     run.record["epochs"], run.record["history"][3:] = 3, []
     return run
 
@@ -46,6 +46,9 @@ def test_d2s_sentence_says_what_its_runs_and_its_control_show():
     both = story._d2([other, good, bad])
     assert "(2 runs of 3 epochs, test" in both
     assert "such rates do not explain" in both, "all must"
+    rates = story._d2([other, bad, control(0.95, "three_quarters")])
+    assert rates.index("rates at 0.5 they are 0.67") < rates.index("do not explain")
+    assert rates.index("rates at 0.75 they are 1.05") < rates.index("rates explain")
 
 
 def test_a3s_sentence_has_its_first_epoch_by_both_ways_and_both_optimizers():

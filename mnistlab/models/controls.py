@@ -32,12 +32,15 @@ conv3_a4_no_first_dropout = _variant(
 # 2019's code of A3 has Adam, its table Adadelta, as the other models of A have.
 conv3_a3_adadelta = _variant(conv3.conv3_a3, "adadelta", optimizer=adadelta(1.0))
 
-# 2019's log of D2 begins like a guess; its summary prints no dropout rates.
-conv5_d2_dropout_half = _variant(
-    conv5.conv5_d2,
-    "dropout_half",
-    tuple(dropout(0.5) if x.kind == "Dropout" else x for x in conv5.conv5_d2.layers),
-)
+
+def _d2_with(rate: float, word: str) -> Experiment:
+    layers = conv5.conv5_d2.layers
+    others = [dropout(rate) if layer.kind == "Dropout" else layer for layer in layers]
+    return _variant(conv5.conv5_d2, f"dropout_{word}", tuple(others))
+
+
+# 2019's log of D2 begins like a guess; its summary prints no dropout rates. Other ones:
+D2_DROPOUTS = {0.5: _d2_with(0.5, "half"), 0.75: _d2_with(0.75, "three_quarters")}
 
 # Are 25 epochs too few for regularised models? The two cheapest fair pairs.
 SHALLOW = (conv2.conv2_b21, conv2.conv2_b23, conv3.conv3_b31, conv3.conv3_b33)
@@ -61,6 +64,6 @@ PORTING = (
 )
 
 CONTROLS = (
-    conv3_a3_adadelta, conv3_a4_no_first_dropout, conv5_d2_dropout_half, *LONGER,
-    *ROWS, *COLUMNS, *PORTING,
+    conv3_a3_adadelta, conv3_a4_no_first_dropout, *LONGER, *ROWS, *COLUMNS, *PORTING,
+    *D2_DROPOUTS.values(),
 )  # fmt: skip

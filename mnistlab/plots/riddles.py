@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mnistlab import reported
-from mnistlab.models.controls import conv5_d2_dropout_half
+from mnistlab.models.controls import D2_DROPOUTS
 from mnistlab.plots.look import PALETTE, describe, figure_of, nothing
 from mnistlab.runs import Run
 
@@ -50,18 +50,16 @@ def first_epochs(runs: Sequence[Run]) -> Figure:
 
 
 def beginnings_of_d2(runs: Sequence[Run]) -> Figure:
-    """Draw D2's training loss over epochs: 2019's, ours, and with dropout a half."""
-    control = conv5_d2_dropout_half.name
-    labels = {
-        "conv5_d2": (PLAIN, "ours, as 2019 printed D2"),
-        control: (DEBIASED, "ours, all dropouts 0.5"),
-    }
+    """Draw D2's training loss over epochs: 2019's, ours, and with other dropouts."""
+    labels = {"conv5_d2": (PALETTE[0], "ours, as 2019 printed D2")}
+    for shade, (rate, control) in zip(PALETTE[1:], D2_DROPOUTS.items(), strict=False):
+        labels[control.name] = shade, f"ours, all dropouts {rate}"
     found = [run for run in runs if run.name in labels]
     if not found:
         return figure_of(nothing(None))
     figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for run in found:
-        if run.name == control or run.compares_with_2019:
+        if run.name != "conv5_d2" or run.compares_with_2019:
             losses = [entry["loss"] for entry in run.history]
             _line(ax, losses, *labels[run.name])
     _log(ax, "conv5_d2", "loss")
