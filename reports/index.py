@@ -49,8 +49,8 @@ def write_site(
         from mnistlab.tables import leader_board
 
         cards = [_card(name, about[name], by_name.get(name), out) for name in names]
-        title = "Leader board: full runs, as 2019 trained"
-        boards = {title: leader_board(full, gathered.labels)} if full else {}
+        heading = "Leader board: full runs, as 2019 trained"
+        boards = {heading: leader_board(full, gathered.labels)} if full else {}
         short = [
             run
             for run in gathered.short
