@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from conftest import EXPERIMENTS, ROOT, fake, seeds
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import same_color
 
 from mnistlab import (
@@ -171,6 +171,13 @@ def test_bands_and_bars_are_drawn_from_enough_seeds_only(three):
     np.testing.assert_allclose(shown, [0.11, 0.1, 0.09], atol=1e-9)
     equal = seeds("conv2_b21") + seeds("conv2_b23", accuracy=0.991)
     assert bars(plots.pair_differences(equal).axes[0]) == 0, "no width"
+
+
+def test_no_bar_of_an_accuracy_goes_beyond_100_percent():
+    ax = plots.accuracies(seeds("conv7_b71", accuracy=0.98, spread=0.015))
+    (bar,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    ((low, _), (high, _)) = bar.get_segments()[0]
+    assert (low, high) == (pytest.approx(94.2738, abs=1e-3), 100)
 
 
 def test_a_figure_of_2019_that_is_far_off_does_not_squeeze_ours():

@@ -25,9 +25,10 @@ MOST_ERRORS, LEAST_ERRORS = 25, 0.2  # percent: the ends of the headline figure
 def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     """Draw each model's test accuracy, the best on top, with the intervals there are.
 
-    A point is a run. From three seeds on, a bar is the 95 % interval of their mean;
-    models with fewer stand below the others. A cross is 2019's figure, only where every
-    run compares with it; one that is far from all of ours is a number at the edge.
+    A point is a run. From three seeds on, a bar is the 95 % interval of their mean, cut
+    off at 0 and 100 %; models with fewer stand below the others. A cross is 2019's
+    figure, only where every run compares with it; one that is far from all of ours is a
+    number at the edge.
     """
     scores = comparison.scores(runs)
     if not scores:
@@ -37,7 +38,7 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     reported_at: dict[int, float] = {}
     for y, (name, score) in enumerate(reversed(scores.items())):
         values = [100 * accuracy(run) for run in score.runs]
-        ends = score.seeds and [100 * end for end in score.seeds]
+        ends = score.seeds and [100 * min(max(end, 0), 1) for end in score.seeds]
         look.row(ax, y, values, ends, look.colour(name), marker=look.marker(name), s=26)
         if name in finals and all(run.compares_with_2019 for run in score.runs):
             reported_at[y] = 100 * finals[name].test_accuracy
