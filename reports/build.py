@@ -14,18 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mnistlab import store
 from mnistlab.clusters import SchedulerGone
 from mnistlab.data import Dataset
 from mnistlab.environment import environment, identity
 from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import Progress
-from mnistlab.store import (
-    StoreError,
-    find_run,
-    make_folder,
-    runs_named,
-    write_atomically,
-)
+from mnistlab.store import StoreError, find_run, make_folder, write_atomically
 from reports import pages, site
 from reports.pages import GATHERING, Page, Published
 
@@ -183,7 +178,7 @@ def execute_page(
         return Published(page, done.status, done.message, done.seconds)
     make_folder(out / "notebooks")
     os.replace(attempt, out / "notebooks" / attempt.name)
-    site.copy_records(runs_named(done.result["runs"], out), out / "site")
+    site.copy_records(store.runs_named(done.result["runs"], out), out / "site")
     return Published(page, "published", reason, done.seconds, about)
 
 

@@ -2,9 +2,9 @@
 
 `python -m reports.evidence train` (`make evidence`) may be stopped and started at
 will. It trains what is wanted in the order below, and after each run copies its record
-into `results/`: without the weights, and with predictions in a compact form. `verify`
-(`make verify`) trains the first epoch of some of them again; `tables` (`make tables`)
-writes what the README says of them.
+into `results/`: with predictions in a compact form, and of each model with the weights
+of one run. `verify` (`make verify`) recomputes predictions, and trains first epochs
+again; `tables` (`make tables`) writes what the README says of them.
 """
 
 import base64
@@ -12,10 +12,8 @@ import json
 import random
 import signal
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -23,45 +21,24 @@ import click
 import numpy as np
 
 from mnistlab import MnistlabError, batchnorm, data, store
-from mnistlab.environment import PACKAGE, environment, same_machine
-from mnistlab.models import COLLECTION, FAMILIES
-from mnistlab.models.controls import (
-    COLUMNS,
-    D2_DROPOUTS,
-    LONGER,
-    PORTING,
-    ROWS,
-    conv3_a3_adadelta,
-    conv3_a4_no_first_dropout,
-)
-from mnistlab.models.experiment import Experiment, build
+from mnistlab.environment import PACKAGE
+from mnistlab.models import COLLECTION, FAMILIES, controls
+from mnistlab.models.controls import COLUMNS, D2_DROPOUTS, LONGER, PORTING, ROWS
+from mnistlab.models.experiment import Experiment
 from mnistlab.progress import words
 from mnistlab.record import commit
 from mnistlab.runs import BATCHNORM, Run, RunSpec
 from mnistlab.schedule import Progress, cost, train_runs
 from mnistlab.store import EVIDENCE, evidence
 from mnistlab.study import load_runs, lock_output, specify
-from mnistlab.worker import prepare_backend
+from reports import summary
 from reports.story import tell
-from reports.summary import (
-    between,
-    conclusions_table,
-    coverage_table,
-    epochs_table,
-    inputs_table,
-    models_table,
-    rules_table,
-    told,
-)
+from reports.verify import cheapest_first, verify_runs, verify_weights
 
 README = PACKAGE.parent / "README.md"
 FIGURE = PACKAGE.parent / "docs" / "then_and_now.png"
 COVERAGE = EVIDENCE / "README.md"
 FINDINGS = PACKAGE.parent / "docs" / "findings.md"
-# On another processor sums are rounded differently; after one epoch that may move
-# accuracy about as far as another seed would.
-TOLERANCE = 0.03
-OTHERWISE = 5  # images of 10,000 that float16 weights may classify otherwise
 
 
 def _named(names: str) -> tuple[Experiment, ...]:
@@ -95,7 +72,8 @@ WANTED = (
            epochs=3),
     Wanted("A3, with both ways of batch normalisation, for A-1", _named("conv3_a3"),
            batchnorm=True),
-    Wanted("A3 with the optimizer of its table", (conv3_a3_adadelta,), batchnorm=True),
+    Wanted("A3 with the optimizer of its table", (controls.conv3_a3_adadelta,),
+           batchnorm=True),
     Wanted("A3 against A1, for A-1", _named("conv3_a1")),
     Wanted("the MLPs, for E-1 to E-3", FAMILIES["mlp"], range(5)),
     Wanted("A's models, for A-2", _named("conv2_a2 conv2_a5 conv3_a4")),
@@ -105,7 +83,7 @@ WANTED = (
     Wanted("what two traps of porting cost", PORTING, (0,)),
     Wanted("B on black-and-white images", B_CHEAP),
     Wanted("A4 with and without its first dropout, for A-3",
-           (*_named("conv3_a4"), conv3_a4_no_first_dropout), range(25)),
+           (*_named("conv3_a4"), controls.conv3_a4_no_first_dropout), range(25)),
     Wanted("more seeds of unregularised B, for B-1",
            _named("conv2_b21 conv2_b22 conv3_b31"), range(5)),
     Wanted("C's and D's cheap ones, for C-1, C-2 and D-1",
@@ -267,93 +245,6 @@ def show() -> None:
     click.echo(f"{there} of {len(specs)} runs are there.")
 
 
-def verify_weights(runs: Sequence[Run], dataset: data.Dataset) -> bool:
-    """Recompute predictions from kept weights; whether all agree with the records.
-
-    The weights were rounded to float16, so that a few images that a network hesitates
-    over may be classified otherwise.
-    """
-    prepare_backend()
-    good = True
-    for run in runs:
-        model = build(run.experiment)
-        model.set_weights(list(run.weights().values()))
-        found = batchnorm.predict_test_images(model, run.experiment, dataset)
-        predicted = found.argmax(axis=1)
-        other = int((predicted != run.predictions()[0]).sum())
-        accuracy = float((predicted == dataset.y_test).mean())
-        agrees = other <= OTHERWISE
-        good = good and agrees
-        click.echo(
-            f"{run.name}, seed {run.seed}".ljust(24)
-            + f" {'agrees' if agrees else 'DIFFERS'}: from its weights, {other} of "
-            f"{len(predicted):,} images classified otherwise ({OTHERWISE} allowed), "
-            f"accuracy {accuracy:.4f} as {run.record['test']['accuracy']:.4f}"
-        )
-    return good
-
-
-def verify_runs(
-    pairs: Sequence[tuple[RunSpec, Run]],
-    dataset: data.Dataset,
-    *,
-    epochs: int | None = 1,
-) -> bool:
-    """Train the first epochs of some runs again; whether all agree with their records.
-
-    `epochs` None is all of each. On a machine like the record's the weights must have
-    the same hash; on another one the last accuracy must be within `TOLERANCE`.
-    """
-    again = [
-        replace(spec, task=replace(spec.task, epochs=epochs or spec.task.epochs))
-        for spec, _ in pairs
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        results = train_runs(again, dataset, Path(folder))
-    here, good = environment(), True
-    for (spec, kept), result in zip(pairs, results, strict=True):
-        if result.run is None:
-            good = False
-            click.echo(f"{spec.title:24} failed: {result.message}")
-            continue
-        now = result.run.history[-1]
-        then = kept.history[now["epoch"] - 1]
-        made = kept.record["environment"]
-        if same_machine(made, here):
-            equal = then["weights_sha256"] == now["weights_sha256"]
-            text = (
-                f"weights {now['weights_sha256'][:12]} "
-                f"{'as' if equal else 'instead of'} {then['weights_sha256'][:12]}"
-            )
-        else:
-            difference = now["val_accuracy"] - then["val_accuracy"]
-            equal = abs(difference) <= TOLERANCE
-            text = (
-                f"other processor or GPU ({made['processor']}): accuracy "
-                f"{now['val_accuracy']:.4f}, {difference:+.4f} of {TOLERANCE} allowed"
-            )
-        good = good and equal
-        click.echo(f"{spec.title:24} {'agrees' if equal else 'DIFFERS'}: {text}")
-    return good
-
-
-def cheapest_first(pairs: Sequence[tuple[RunSpec, Run]]) -> list[tuple[RunSpec, Run]]:
-    """By the cost of an epoch: first the cheapest of each family, then the next ones.
-
-    Of each experiment the first comes before any second: another seed tests little.
-    """
-    counts: Counter[object] = Counter()
-    ranks: dict[RunSpec, tuple[int, int, int]] = {}
-    for spec, _ in sorted(pairs, key=lambda pair: cost(pair[0]) / pair[0].task.epochs):
-        experiment = spec.task.experiment
-        family = experiment.name.partition("_")[0]
-        again = counts[experiment]
-        counts[experiment] += 1
-        ranks[spec] = (again, counts[family, again], len(ranks))
-        counts[family, again] += 1
-    return sorted(pairs, key=lambda pair: ranks[pair[0]])
-
-
 @command.command()
 @click.option("--count", default=5, show_default=True, type=click.IntRange(1),
               help="How many records, the cheapest of each family first.")  # fmt: skip
@@ -386,22 +277,22 @@ def tables() -> None:
     specs = list(wanted(data.load("mnist")))
     contents = {
         README: {
-            "story": told(story),
-            "models": models_table(gathered.full),
-            "conclusions": conclusions_table(gathered),
+            "story": summary.told(story),
+            "models": summary.models_table(gathered.full),
+            "conclusions": summary.conclusions_table(gathered),
         },
-        COVERAGE: {"coverage": coverage_table(specs, evidence())},
+        COVERAGE: {"coverage": summary.coverage_table(specs, evidence())},
         FINDINGS: {
-            "story": told(story),
-            "rules": rules_table(gathered.evidence),
-            "inputs": inputs_table(gathered.evidence),
-            "epochs": epochs_table(gathered.full),
+            "story": summary.told(story),
+            "rules": summary.rules_table(gathered.evidence),
+            "inputs": summary.inputs_table(gathered.evidence),
+            "epochs": summary.epochs_table(gathered.full),
         },
     }
     for path, parts in contents.items():
         text = path.read_text(encoding="utf-8")
         for name, content in parts.items():
-            text = between(text, name, content)
+            text = summary.between(text, name, content)
         store.write_atomically(path, text.encode())
 
 

@@ -30,18 +30,9 @@ RESERVED = {
     "out": "finished runs are kept in the output folder; use --out",
 }
 DISPLAY_PACKAGES = (
-    "ipykernel",
-    "keras",
-    "matplotlib",
-    "nbclient",
-    "nbconvert",
-    "numpy",
-    "pandas",
-    "papermill",
-    "prettytable",
-    "scipy",
-    "seaborn",
-)
+    "ipykernel", "keras", "matplotlib", "nbclient", "nbconvert", "numpy", "pandas",
+    "papermill", "prettytable", "scipy", "seaborn",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mnistlab import (
 from mnistlab.claims import measures
 from mnistlab.environment import environment
 from mnistlab.runs import Run
-from reports import evidence, summary
+from reports import evidence, summary, verify
 
 
 def test_the_evidence_is_small_and_of_clean_commits():
@@ -67,7 +67,7 @@ def test_the_pages_have_the_tables_and_the_story_of_the_evidence(monkeypatch):
         found.append(name)
         return text
 
-    monkeypatch.setattr(evidence, "between", find)
+    monkeypatch.setattr(summary, "between", find)
     monkeypatch.setattr(store, "write_atomically", lambda *_: None)
     evidence.tables.callback()
     in_readme, in_results = ["story", "models", "conclusions"], ["coverage"]
@@ -385,21 +385,21 @@ def with_other_weights(run, epoch=0):
 def test_a_first_epoch_trained_again_has_the_same_hash(trained, digits, capsys):
     spec, run = trained
     other = with_other_weights(run)
-    assert evidence.verify_runs([(spec, run)], digits)
+    assert verify.verify_runs([(spec, run)], digits)
     said = capsys.readouterr().out
     assert "agrees: weights" in said
     assert run.history[0]["weights_sha256"][:12] in said
-    assert not evidence.verify_runs([(spec, other)], digits)
+    assert not verify.verify_runs([(spec, other)], digits)
     assert "DIFFERS: weights" in capsys.readouterr().out
 
 
 def test_a_whole_run_trained_again_is_compared_at_its_end(trained, digits, capsys):
     spec, run = trained
-    assert evidence.verify_runs([(spec, run)], digits, epochs=None)
+    assert verify.verify_runs([(spec, run)], digits, epochs=None)
     assert run.record["weights_sha256"][:12] in capsys.readouterr().out
     other = with_other_weights(run, epoch=-1)
-    assert evidence.verify_runs([(spec, other)], digits), "the first epoch is as it was"
-    assert not evidence.verify_runs([(spec, other)], digits, epochs=None)
+    assert verify.verify_runs([(spec, other)], digits), "the first epoch is as it was"
+    assert not verify.verify_runs([(spec, other)], digits, epochs=None)
 
 
 def test_a_record_that_does_not_name_its_processor_is_of_another_machine(
@@ -409,20 +409,20 @@ def test_a_record_that_does_not_name_its_processor_is_of_another_machine(
     spec, run = trained
     unnamed = with_other_weights(run)
     del unnamed.record["environment"]["processor_model"]
-    assert evidence.verify_runs([(spec, unnamed)], digits)
+    assert verify.verify_runs([(spec, unnamed)], digits)
     assert "agrees: other processor or GPU" in capsys.readouterr().out
 
 
 def test_predictions_are_those_of_the_kept_weights(digits, capsys, tmp_path):
     run = next(r for r in store.committed_runs("mlp_e1") if r.has_weights)
-    assert evidence.verify_weights([run], digits)
+    assert verify.verify_weights([run], digits)
     assert "agrees: from its weights, " in capsys.readouterr().out
     damaged = tmp_path / "damaged"
     shutil.copytree(run.folder, damaged)
     weights = run.weights()
     weights["output/kernel"] = weights["output/kernel"][:, ::-1]
     np.savez(damaged / "weights.npz", **weights)
-    assert not evidence.verify_weights([Run(run.record, damaged)], digits)
+    assert not verify.verify_weights([Run(run.record, damaged)], digits)
     assert "DIFFERS: from its weights" in capsys.readouterr().out
 
 
@@ -431,7 +431,7 @@ def test_the_cheapest_of_each_family_are_verified_first(digits):
     specs = [
         spec for name in families for spec in study.specify(name, digits, seeds=(0, 1))
     ]
-    order = evidence.cheapest_first([(spec, None) for spec in specs])
+    order = verify.cheapest_first([(spec, None) for spec in specs])
     names = [spec.task.experiment.name for spec, _ in order]
     assert names[:4] == ["mlp_e1", "conv7_c3", "conv2_b21", "mlp_e2"]
     assert len(set(names[: len(names) // 2])) == len(names) // 2, "each, then again"
@@ -443,11 +443,11 @@ def test_on_another_processor_it_compares_accuracies_and_says_so(
     spec, run = trained
     there = with_other_weights(run)
     there.record["environment"]["processor"] = "Another One"
-    assert evidence.verify_runs([(spec, there)], digits)
+    assert verify.verify_runs([(spec, there)], digits)
     assert "agrees: other processor or GPU (Another One)" in capsys.readouterr().out
     far = a_copy(there)
     far.history[0]["val_accuracy"] = 2.0
-    assert not evidence.verify_runs([(spec, far)], digits)
+    assert not verify.verify_runs([(spec, far)], digits)
     assert "DIFFERS: other processor" in capsys.readouterr().out
 
 

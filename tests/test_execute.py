@@ -17,14 +17,8 @@ from conftest import DECLARE, notebook_of, until
 
 from mnistlab import RESULT_MIME
 from mnistlab.environment import package_digest
-from reports.execute import (
-    MOST_OUTPUT,
-    MOST_SHOWN,
-    MOST_TEXT,
-    cut,
-    declared_result,
-    execute,
-)
+from reports.execute import declared_result, execute
+from reports.papermill_process import MOST_OUTPUT, MOST_SHOWN, MOST_TEXT, cut
 
 # What the second of three cells does, and limits; then the status and the message.
 # The first one has imported os, signal, sys and time.
