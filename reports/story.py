@@ -138,12 +138,11 @@ def _b(runs: Sequence[Run]) -> str:
         kind: np.expm1(np.sqrt(means[kind])) for kind in ("black-and-white", "rows")
     }
     return (
-        "B trained on black-and-white images. It normalised its pixels along an axis "
-        "of length one, so that every pixel that is not background became 1. With "
-        "such images our training losses differ from 2019's by "
-        f"{100 * apart['black-and-white']:.0f} % (root mean square over "
-        f"{len(inputs.tested)} models), with rows of unit length by "
-        f"{100 * apart['rows']:.0f} %."
+        "B trained on black-and-white images: it normalised its pixels along an axis "
+        "of length one. With such images our training losses differ from 2019's by "
+        f"{100 * apart['black-and-white']:.0f} %, with rows of unit length by "
+        f"{100 * apart['rows']:.0f} % (root mean square over {len(inputs.tested)} "
+        "models)."
     )
 
 
@@ -157,11 +156,10 @@ def _a3(runs: Sequence[Run]) -> str:
     debiased = _percents([scores["debiased"]["accuracy"] for scores in scored])
     return (
         f"A3 had {_percents([said])} after its first epoch in 2019. Ours has {plain} "
-        f"as today's Keras evaluates batch normalisation, and {debiased} with the same "
-        "weights as Keras 2.2.4 evaluated it, dividing out where its moving averages "
-        "start. 2019's code trains A3 with Adam, its table says Adadelta. 2019's "
-        f"training losses are {adam} times ours with Adam ({by_code.verdict}), and "
-        f"{adadelta} times ours with Adadelta ({by_table.verdict})."
+        "as today's Keras evaluates batch normalisation, and the same weights have "
+        f"{debiased} as Keras 2.2.4 did. 2019's training losses are {adam} times ours "
+        f"with Adam, as in its code ({by_code.verdict}), and {adadelta} times with "
+        f"Adadelta, as in its table ({by_table.verdict})."
     )
 
 
@@ -189,40 +187,30 @@ def _d2(runs: Sequence[Run]) -> str:
     ratios = _beginnings("conv5_d2", own)
     first = ", ".join(f"{loss:.2f}" for loss in _printed("conv5_d2").values())
     text = (
-        f"D2's training losses of 2019 begin with {first}. They are {_range(ratios)} "
-        f"times those of the printed architecture today ({len(own)} full runs)"
+        f"D2's training losses of 2019 begin with {first}: {_range(ratios)} times ours"
     )
     if _is_near(ratios):
-        return f"{text}: the same beginning, within a tenth."
-    text += ": not the same beginning. 2019's summary prints no dropout rates."
+        return f"{text}, the same beginning."
+    text += ". Its summary prints no dropout rates:"
     for rate, control in D2_DROPOUTS.items():
         # It is trained for the first epochs only.
         if found := [run for run in runs if run.name == control.name]:
             ratios = _beginnings("conv5_d2", found)
-            ends = _percents([judging.accuracy(run) for run in found])
-            text += (
-                f" With all rates at {rate} they are {_range(ratios)} times ours "
-                f"({len(found)} runs of {len(found[0].history)} epochs, test accuracy "
-                f"{ends}): such rates {'' if _is_near(ratios) else 'do not '}explain "
-                "2019's beginning."
-            )
-    return text
+            verb = "explains" if _is_near(ratios) else "does not explain"
+            text += f" all at {rate} {verb} them ({_range(ratios)} times);"
+    return f"{text[:-1]}."
 
 
 def _c2(runs: Sequence[Run]) -> str:
-    own = _own("conv5_c2", runs)
     said = reported.finals()["conv5_c2"].test_accuracy
-    ends = [judging.accuracy(run) for run in own]
-    ways = [run.history[-1]["accuracy"] for run in own]
-    where = "below" if said < min(ends) else "not below"
+    ends = [judging.accuracy(run) for run in _own("conv5_c2", runs)]
     tails = json.loads(TAILS.read_text())["tails"]
     lost = sum(min(tail["recall"]) < 0.1 for tail in tails)
     return (
-        f"C2 ended at {_percents([said])} in 2019. Ours: {_percents(ends)} "
-        f"({len(own)} full runs); 2019's is {where} that. In training, with dropout "
-        f"on, our last accuracy is {_percents(ways)}. With {len(tails)} seeds of all "
-        f"but two layers it ends at {_percents([t['accuracy'] for t in tails])}; "
-        f"{lost} of these networks hardly recognise some digit."
+        f"C2 ended at {_percents([said])} in 2019, ours at {_percents(ends)}. With "
+        f"{len(tails)} seeds of all but two layers it ends at "
+        f"{_percents([tail['accuracy'] for tail in tails])}; {lost} of these networks "
+        "hardly recognise some digit."
     )
 
 

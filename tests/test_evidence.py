@@ -306,6 +306,8 @@ def numbers_of_the_findings(runs, digits):
     yield f"end at {listed(in_percent(accuracies['conv5_c2']))} %"
     ends = [run.history[-1]["val_loss"] for run in found["conv5_c2"]]
     yield f"test losses of {listed(ends, '{:.3f}')}"
+    ends = in_points(run.history[-1]["accuracy"] for run in found["conv5_c2"])
+    yield f"with dropout on, end at {span(ends)} %"
     study = json.loads((ROOT / "studies/c2_tails.json").read_text())
     assert (len(study["tails"]), study["epochs"], study["below_90"]) == (20, 20, 7)
     low = [tail for tail in study["tails"] if tail["accuracy"] < 0.9]
