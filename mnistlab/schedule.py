@@ -166,10 +166,6 @@ def _train(
 
     def finish(future: Any) -> None:
         spec, epoch, worker = running.pop(future)
-        if future.status == "cancelled":
-            raise CancelledError  # by us never: the scheduler has forgotten it
-        if future.status not in ("finished", "error"):
-            return fail(spec, f"its task was {future.status}")
         next_one = None
         if future.status == "finished" and epoch < spec.task.epochs:
             holders = next(iter(client.who_has([future]).values()), ())
@@ -177,7 +173,7 @@ def _train(
         try:
             result, environment = future.result()
         except CancelledError:
-            raise
+            raise  # by us never: the scheduler has forgotten it
         except Exception as error:
             if next_one is not None:  # the worker died with the result in its hands
                 del running[next_one]
@@ -229,6 +225,8 @@ def _train(
         except TimeoutError:
             continue
         for future in done:
+            if future.status == "lost":  # with its worker; Dask computes it again
+                continue
             finish(future)
             future.release()
     return results

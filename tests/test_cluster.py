@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import distributed
 import pytest
 from conftest import ROOT, TINY, command_of, make_spec, run_through, until
 from distributed import Client
@@ -205,6 +206,29 @@ def test_a_killed_worker_costs_an_epoch_and_no_bits(
     assert len(killed) == 1
     assert shas(disturbed.history) == shas(undisturbed.history)
     assert seen == ["started", "epoch", "epoch", "trained"]
+
+
+def test_a_result_that_is_lost_before_it_was_fetched_is_made_again(
+    two_workers, digits, keras, arrays, tmp_path, monkeypatch
+):
+    spec = make_spec(digits, epochs=2)
+    undisturbed = run_through(spec.task, arrays)
+    wait, lost = distributed.wait, []
+
+    def while_the_worker_dies(futures, **options):
+        found = wait(futures, **options)
+        if not lost:
+            lost.extend(found.done)
+            (future,) = lost
+            (holder,) = future.client.who_has([future])[future.key]
+            os.kill(future.client.run(os.getpid, workers=[holder])[holder], 9)
+            until(lambda: future.status == "lost")
+        return found
+
+    monkeypatch.setattr(distributed, "wait", while_the_worker_dies)
+    (result,) = schedule.train_runs([spec], digits, tmp_path, scheduler=two_workers)
+    assert len(lost) == 1
+    assert shas(result.history) == shas(undisturbed.history)
 
 
 def test_a_run_that_kills_its_worker_twice_has_failed_and_the_others_go_on(
