@@ -45,11 +45,11 @@ def _check(layer: Layer, name: str) -> None:
             raise ValueError(f"{name}: {setting} must be {expected}, got {value!r}")
 
 
-def _window(shape, size, strides, padding, name):
+def _window(shape, size, settings, name):
     """Height and width after a window has moved over an image."""
     sides = []
-    for side, window, stride in zip(shape[:2], size, strides, strict=True):
-        if padding == "same":
+    for side, window, stride in zip(shape[:2], size, settings["strides"], strict=True):
+        if settings["padding"] == "same":
             sides.append(ceil(side / stride))
         elif window <= side:
             sides.append((side - window) // stride + 1)
@@ -90,13 +90,11 @@ def layer_sizes(experiment: Experiment) -> tuple[LayerSize, ...]:
         if layer.kind == "Conv2D":
             size, filters = settings["kernel_size"], settings["filters"]
             per_filter = prod(size) * shape[2]
-            sides = _window(shape, size, settings["strides"], settings["padding"], name)
-            shape = (*sides, filters)
+            shape = (*_window(shape, size, settings, name), filters)
             params = trainable = (per_filter + 1) * filters
             macs = per_filter * prod(shape)
         elif layer.kind == "MaxPooling2D":
-            size, strides = settings["pool_size"], settings["strides"]
-            sides = _window(shape, size, strides, settings["padding"], name)
+            sides = _window(shape, settings["pool_size"], settings, name)
             shape = (*sides, shape[2])
         elif layer.kind == "Flatten":
             shape = (prod(shape),)
