@@ -97,7 +97,6 @@ def npz(*, compressed: bool = False, **arrays: Any) -> bytes:
 
 
 def _drop_record(folder: Path) -> None:
-    make_folder(folder)
     with _writing(folder / "run.json"):
         (folder / "run.json").unlink(missing_ok=True)
 
