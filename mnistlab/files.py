@@ -128,7 +128,6 @@ def read_files(path: Path) -> tuple[np.ndarray, ...]:
     Raises:
         DataError: a file is missing, damaged, or not what it should be.
     """
-    path = Path(path).expanduser()
     try:
         if path.is_file():
             return _check(_read_npz(path), str(path))
