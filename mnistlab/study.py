@@ -172,7 +172,6 @@ def lock_output(out: Path) -> Iterator[None]:
     Raises:
         StudyError: another process holds it, or the folder cannot be written to.
     """
-    out = Path(out)
     with ExitStack() as stack:
         try:
             out.mkdir(parents=True, exist_ok=True)
