@@ -48,13 +48,8 @@ def _sentence(shell, kind, error, _traceback, tb_offset=None):
     return text
 
 
-def _prepare() -> None:
-    """Set up the notebook that imports this; nothing elsewhere."""
-    plots.describe_figures()
-    shell = get_ipython()
-    if shell is not None:
-        # A sentence says more than the places in our source that it came through.
-        shell.set_custom_exc((MnistlabError, KeyboardInterrupt), _sentence)
-
-
-_prepare()
+# The notebook that imports this is set up; elsewhere nothing is done.
+plots.describe_figures()
+if (shell := get_ipython()) is not None:
+    # A sentence says more than the places in our source that it came through.
+    shell.set_custom_exc((MnistlabError, KeyboardInterrupt), _sentence)
