@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ALL, EXPERIMENTS, ROOT, TINY, make_spec, run_through, seeds
+from conftest import ALL, EXPERIMENTS, ROOT, TINY, make_spec, run_through
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import same_color
 
@@ -168,13 +168,6 @@ def test_without_runs_a_page_says_so_instead_of_failing(digits):
     assert result.best_of([])
 
 
-def test_each_score_is_that_of_the_record_it_links_to(real_runs):
-    frame = tables.scores(real_runs).frame
-    for row, run in zip(frame.to_dict("records"), real_runs, strict=True):
-        assert row["test accuracy (%)"] == f"{100 * run.record['test']['accuracy']:.2f}"
-        assert f"{run.name}/{run.key16}/run.json" in row["record"]
-
-
 def renamed(runs, names):
     """Runs as if they had been of other models, for tables of models' definitions."""
     experiments = {name: asdict(EXPERIMENTS[name]) for name in names}
@@ -241,18 +234,6 @@ def test_only_whole_recipes_stand_beside_2019(real_runs):
     assert row["ours (%)"] == f"{accuracy:.2f}"
     assert (row["accuracy"], row["seeds"].count("</a>")) == ("not tested", 1)
     assert row["one more run, 95 % (%)"] == "", "one run has no such interval"
-
-
-def test_three_seeds_have_an_interval_and_a_verdict():
-    row = tables.row_beside_2019("conv2_a2", seeds("conv2_a2", accuracy=0.9877))
-    assert (row["accuracy"], row["seeds"]) == ("reproduced", 3)
-    # 98.77 ± 4.3027 * 0.05 * sqrt(4/3)
-    assert row["one more run, 95 % (%)"] == "98.52 to 99.02"
-    # 0.5 after an epoch, 0.25 after two and so on, against 2019's.
-    printed = [e for e in reported.history("conv2_a2") if e["loss"]]
-    logs = [np.log(e["loss"] * e["epoch"] / 0.5) for e in printed]
-    assert row["2019's losses over ours"].startswith(f"{np.exp(np.mean(logs)):.2f} (")
-    assert row["training"] == "other training"
 
 
 def test_cells_are_escaped_unless_they_are_html():
