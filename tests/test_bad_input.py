@@ -524,27 +524,6 @@ def test_a_record_that_cannot_be_used_is_named_and_trained_again(
     assert contents(out) == before
 
 
-def test_a_run_that_fails_under_fresh_is_not_hidden_by_its_old_record(
-    run, built, tmp_path, monkeypatch, no_evidence
-):
-    def fail(specs, *_, report, **__):
-        for spec in specs:
-            report(schedule.Progress("failed", spec, message="its worker died [/x]"))
-
-    monkeypatch.setitem(models.FAMILIES, "mlp", (SMALL,))
-    monkeypatch.setattr(schedule, "train_runs", fail)
-    out = shutil.copytree(built, tmp_path / "out")
-    code, said, err = run(*SMOKE, "--only", "mlp", "--fresh", "--out", out)
-    assert code == 1, said + err
-    assert "its worker died [/x]" in re.sub(r"[\s│]+", " ", said)
-    page = (out / "site" / "failed" / "mlp.html").read_text()
-    assert "small, seed 0: its worker died [/x]" in page
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["exit_code"] == 1
-    assert summary["notebooks"]["mlp"]["status"] == "failed"
-    assert list(out.glob("runs/small/*/run.json")), "what was there is kept"
-
-
 @pytest.mark.parametrize("name", ["runs", "notebooks", "site", "failed"])
 def test_a_file_where_a_folder_must_be_is_one_line(
     name, run, notebooks, tmp_path, monkeypatch, no_evidence

@@ -11,7 +11,6 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import (
     DECLARE,
-    ROOT,
     notebook_of,
     run_command,
     seeds,
@@ -293,18 +292,13 @@ def test_what_records_and_folders_are_called_is_escaped(built, tmp_path):
     assert "--dataset FOLDER" in text
 
 
-def planned(out, dataset, **options):
-    """A smoke build of two pages."""
-    shown = pages.pages(["mlp", "compare"], {"profile": "smoke"}, {}, dataset)
-    return build.plan(shown, out, dataset, **options)
-
-
 def test_a_run_that_is_missing_fails_its_family_page_and_is_named(
     checkout, digits, tmp_path, monkeypatch
 ):
     """As after a failed training: the page says which, compare goes on."""
     monkeypatch.setattr(pages, "NOTEBOOKS", checkout / "notebooks")
-    smoke = planned(tmp_path, digits)
+    shown = pages.pages(["mlp", "compare"], {"profile": "smoke"}, {}, digits)
+    smoke = build.plan(shown, tmp_path, digits)
     ended, ended_by = build.publish_pages(smoke, workers=2, timeout=120)
     assert ended_by is None
     mlp, compare = ended
@@ -317,46 +311,35 @@ def test_a_run_that_is_missing_fails_its_family_page_and_is_named(
 
 
 def test_a_run_that_fails_under_fresh_is_not_shown_as_it_was_before(
-    built, pictures, tmp_path
+    built, pictures, run, tmp_path, monkeypatch
 ):
     """Its record of before is there; neither its page nor those of all runs use it."""
-    out = tmp_path / "out"
-    shutil.copytree(built, out)
-    fresh = planned(out, data.load(str(pictures)), fresh=True)
+    out = shutil.copytree(built, tmp_path / "out")
     before = (out / "notebooks" / "compare.ipynb").read_bytes()
 
-    def train(note):
-        for number, spec in enumerate(fresh.specs):
-            kind = "trained" if number else "failed"
-            note(schedule.Progress(kind, spec, message="no memory"))
+    def train_all_but_e1(specs, *_, report, **__):
+        for spec in specs:
+            kind = "failed" if spec.task.experiment.name == "mlp_e1" else "trained"
+            report(schedule.Progress(kind, spec, message="no memory [/x]"))
 
-    ended, _ = build.publish_pages(fresh, workers=2, timeout=120, train=train)
-    assert [done.status for done in ended] == ["failed", "failed"]
-    assert {done.message for done in ended} == {"mlp_e1, seed 0: no memory"}
+    monkeypatch.setattr(schedule, "train_runs", train_all_but_e1)
+    size = (*SMOKE, "--dataset", pictures)
+    both = ("--only", "mlp", "--only", "compare")
+    code, said, errors = run(*size, *both, "--fresh", "--out", out)
+    assert code == 1, said + errors
+    assert "no memory [/x]" in re.sub(r"[\s│]+", " ", said)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["exit_code"] == 1
+    for name in ("mlp", "compare"):
+        ended = summary["notebooks"][name]
+        assert ended["status"] == "failed"
+        assert ended["message"] == "mlp_e1, seed 0: no memory [/x]"
+        failed = (out / "site" / "failed" / f"{name}.html").read_text()
+        assert "mlp_e1, seed 0: no memory [/x]" in failed
     assert (out / "notebooks" / "compare.ipynb").read_bytes() == before
     page = (out / "site" / "compare.html").read_text()
     assert "The last execution ended as failed; this page is of" in page
-
-
-def test_what_a_page_is_made_of_decides_whether_it_is_executed_again(tmp_path):
-    path = tmp_path / "data.ipynb"
-    page = pages.Page("data", path, {"dataset": "mnist"}, ())
-
-    def changed_by(cell, **changes):
-        """The parts of the page that an edit of one cell changes."""
-        shutil.copy(ROOT / "notebooks" / path.name, path)
-        before = pages.page_key_parts(page, {})
-        notebook = nbformat.read(path, as_version=4)
-        notebook.cells[cell] |= changes
-        nbformat.write(notebook, path)
-        after = pages.page_key_parts(page, {})
-        return [name for name in after if after[name] != before[name]]
-
-    outputs = [nbformat.v4.new_output("stream", text="x")]
-    assert changed_by(2, id="other", outputs=outputs) == []
-    assert changed_by(0, source="# Other text") == ["cells"]
-    assert changed_by(2, source="other_code()") == ["cells"]
-    assert changed_by(2, metadata={"tags": ["new"]}) == ["cells"]
+    assert list(out.glob("runs/mlp_e1/*/run.json")), "what was there is kept"
 
 
 def test_records_of_a_page_are_the_declared_ones(built):

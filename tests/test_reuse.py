@@ -51,6 +51,7 @@ def spoil_records(copy):
     later.write_text(json.dumps(json.loads(later.read_text()) | {"schema": 99}))
 
 
+SHOWN = '[{"output_type": "stream", "name": "stdout", "text": "x"}]'
 GATHERED = PAGES - {"data"}
 # How it is touched; which runs are trained and which pages executed; the reason.
 TOUCHED = {
@@ -64,11 +65,17 @@ TOUCHED = {
         [replace_in("mnistlab/plots/curves.py", "alpha=", "alpha=0.5 * ")],
         set(), PAGES, r"notebook +compare +execute \(changed: package\)",
     ),
-    "the text of a cell, and a tag": (
+    "the text of a cell, a tag, and code": (
         [replace_in("notebooks/mlp.ipynb", '"# ', '"# On '),
          replace_in("notebooks/data.ipynb", '"metadata": {}',
-                    '"metadata": {"tags": ["new"]}')],
-        set(), {"data", "mlp"}, r"notebook +mlp +execute \(changed: cells\)",
+                    '"metadata": {"tags": ["new"]}'),
+         replace_in("notebooks/compare.ipynb", "gathered = ", "gathered = found = ")],
+        set(), PAGES, r"notebook +mlp +execute \(changed: cells\)",
+    ),
+    "the id and the outputs of a cell": (
+        [replace_in("notebooks/mlp.ipynb", '"id": "', '"id": "another-'),
+         replace_in("notebooks/mlp.ipynb", '"outputs": []', f'"outputs": {SHOWN}')],
+        set(), set(), "",
     ),
     "an experiment": (
         [replace_in("mnistlab/models/mlp.py", "dense(128)", "dense(127)")],
