@@ -295,23 +295,15 @@ def test_two_experiments_of_one_name_are_told(refused, monkeypatch):
     assert "the name 'mlp_e1' is there twice" in refused("--only", "mlp")
 
 
-BROKEN_FAMILIES = {
-    "a name that is no folder": ('name="mlp_e1"', 'name="../e1"', "use lower-case"),
-    "no epochs": ("epochs=20", "epochs=0", "recipe: epochs must be a whole number"),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN_FAMILIES)
 def test_an_experiment_that_cannot_be_written_is_one_line_in_a_shell(
-    name, checkout, tmp_path
+    checkout, tmp_path
 ):
-    old, new, message = BROKEN_FAMILIES[name]
     copy = shutil.copytree(checkout, tmp_path / "copy")
-    for path in (copy / "mnistlab" / "models").glob("*.py"):
-        path.write_text(path.read_text().replace(old, new))
+    family = copy / "mnistlab" / "models" / "mlp.py"
+    family.write_text(family.read_text().replace('name="mlp_e1"', 'name="../e1"'))
     done = command_of(copy, *SMOKE)
     assert done.returncode == 2
-    assert message in done.stderr
+    assert "use lower-case" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

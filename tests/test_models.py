@@ -193,13 +193,6 @@ def test_derived_seeds_differ_and_do_not_change_between_versions():
     assert derive_seed(0, "Conv2D", 1) == 696784102
 
 
-def test_an_experiment_is_a_value():
-    again = Experiment(TINY.name, TINY.layers, TINY.recipe)
-    assert again == TINY
-    assert hash(again) == hash(TINY)
-    assert replace(TINY, name="other") != TINY
-
-
 def test_what_keras_refuses_is_told_with_the_layer(keras):
     experiment = Experiment("wrong", (dropout(1.5),), TINY.recipe)
     with pytest.raises(ValueError, match="wrong: Keras cannot make layer dropout_1"):
@@ -214,7 +207,7 @@ def test_a_name_that_cannot_be_a_folder_is_refused(name):
 
 @pytest.mark.parametrize("changes", [{"epochs": 0}, {"batch_size": 1.5}])
 def test_a_recipe_needs_whole_positive_numbers(changes):
-    with pytest.raises(ValueError, match="whole number"):
+    with pytest.raises(ValueError, match="recipe: .* must be a whole number"):
         Recipe(adam(), **({"batch_size": 1, "epochs": 1} | changes))
 
 

@@ -260,14 +260,3 @@ def test_load_runs_gathers_and_names_the_gaps(digits, tmp_path):
     gathered = study.load_runs(profile="smoke", out=tmp_path)
     assert gathered.runs == []
     assert len(gathered.missing) == sum(map(len, models.FAMILIES.values()))
-
-
-def test_two_builds_do_not_share_an_output_folder(tmp_path):
-    with (
-        study.lock_output(tmp_path),
-        pytest.raises(study.StudyError, match="in use by process"),
-        study.lock_output(tmp_path),
-    ):
-        pass
-    with study.lock_output(tmp_path):
-        pass
