@@ -267,14 +267,17 @@ def run_command(*arguments, script=ROOT / "run_all.py", **options):
     )
 
 
+def printed_by(*command):
+    """What another program prints; it must end well."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def loaded_by(imports):
     """The modules that a new Python has loaded after an import statement."""
     script = f"import sys, {imports}\nprint(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True, text=True, check=True, cwd=ROOT,
-    )  # fmt: skip
-    return set(done.stdout.split())
+    return set(printed_by(sys.executable, "-c", script).split())
 
 
 def idx_bytes(array, magic=None, shape=None):

@@ -4,12 +4,11 @@ import ast
 import inspect
 import re
 import shutil
-import subprocess
 import sys
 
 import nbformat
 import pytest
-from conftest import ROOT
+from conftest import ROOT, printed_by
 
 from mnistlab import models
 from mnistlab.study import study
@@ -124,7 +123,7 @@ def test_what_jupyterlab_saves_is_stripped_before_git_sees_it(tmp_path):
                 cell.metadata["execution"] = {"iopub.status.busy": "2026-01-01"}
         nbformat.write(saved, tmp_path / f"{name}.ipynb")
     command = [sys.executable, "-m", "nbstripout", "--keep-id", "--extra-keys", STRIP]
-    subprocess.run([*command, *tmp_path.glob("*.ipynb")], check=True)
+    printed_by(*command, *tmp_path.glob("*.ipynb"))
     for name in NOTEBOOKS:
         original = (ROOT / "notebooks" / f"{name}.ipynb").read_text().rstrip()
         assert (tmp_path / f"{name}.ipynb").read_text().rstrip() == original, name
@@ -132,10 +131,7 @@ def test_what_jupyterlab_saves_is_stripped_before_git_sees_it(tmp_path):
 
 def test_git_applies_that_filter_to_notebooks():
     assert shutil.which("git")
-    shown = subprocess.run(
-        ["git", "check-attr", "filter", "notebooks/mlp.ipynb"],
-        capture_output=True, text=True, cwd=ROOT, check=True,
-    ).stdout  # fmt: skip
+    shown = printed_by("git", "check-attr", "filter", "notebooks/mlp.ipynb")
     assert shown.strip().endswith("filter: nbstripout")
     makefile = (ROOT / "Makefile").read_text()
     assert f"STRIP := {STRIP}" in makefile

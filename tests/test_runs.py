@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, fake, loaded_by, make_spec, stored_runs
+from conftest import TINY, fake, loaded_by, make_spec, printed_by, stored_runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -369,9 +369,7 @@ def test_a_disk_that_is_found_to_be_full_last_is_told(tmp_path, monkeypatch):
 
 def git(folder, *arguments):
     name = ("-c", "user.name=a", "-c", "user.email=a@b")
-    command = ["git", "-C", str(folder), *name, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return printed_by("git", "-C", folder, *name, *arguments).strip()
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """What a newcomer relies on: dependencies, commands, README, and what is in git."""
 
 import re
-import subprocess
 import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError, metadata
 
 import yaml
-from conftest import ROOT
+from conftest import ROOT, printed_by
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -20,10 +19,7 @@ with open(ROOT / "pyproject.toml", "rb") as file:
 
 
 def tracked():
-    listed = subprocess.run(
-        ["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    return [ROOT / name for name in listed.stdout.splitlines()]
+    return [ROOT / name for name in printed_by("git", "ls-files").splitlines()]
 
 
 def requirements(texts):
@@ -117,10 +113,7 @@ def test_no_data_no_build_and_no_large_file_is_in_git():
         assert not path.name.endswith(("-ubyte", "-ubyte.gz", "mnist.npz"))
         assert "build" not in path.relative_to(ROOT).parts[:1]
     ignored = ["build/site/index.html", "train-images-idx3-ubyte.gz", "mnist.npz"]
-    done = subprocess.run(
-        ["git", "check-ignore", *ignored], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.stdout.split() == ignored
+    assert printed_by("git", "check-ignore", *ignored).split() == ignored
 
 
 def test_each_module_opens_with_why_it_exists():
@@ -133,11 +126,8 @@ def test_each_module_opens_with_why_it_exists():
 def test_the_benchmark_times_a_plain_notebook_beside_ours():
     script = ROOT / "benchmarks" / "bench.py"
     arguments = ["--model", "mlp_e1", "--turns", "1", "--no-command"]
-    done = subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    ratio = re.search(r"^ratio geomean: ([0-9.]+)$", done.stdout, re.MULTILINE)
-    assert ratio, done.stdout
+    said = printed_by(sys.executable, script, *arguments)
+    ratio = re.search(r"^ratio geomean: ([0-9.]+)$", said, re.MULTILINE)
+    assert ratio, said
     assert float(ratio[1]) > 0
-    assert "\n| mlp_e1 | " in done.stdout
+    assert "\n| mlp_e1 | " in said
