@@ -13,7 +13,8 @@ from conftest import ROOT
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TUTORIAL, re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
-FILE = re.compile(r"`((?:mnistlab|tests|docs|notebooks)/[\w./]+)`")
+FOLDERS = "mnistlab|reports|results|studies|tests|benchmarks|docs|notebooks"
+FILE = re.compile(rf"`(run_all\.py|(?:{FOLDERS})/[\w./]*)`")
 
 
 @pytest.mark.tutorial
@@ -75,6 +76,7 @@ def test_every_link_of_the_docs_leads_somewhere():
 
 
 def test_every_file_that_the_docs_name_is_there():
+    assert "run_all.py" in FILE.findall((ROOT / "README.md").read_text())
     for path in PAGES:
         for name in FILE.findall(path.read_text()):
             assert (ROOT / name).exists(), f"{path.name}: {name}"

@@ -89,14 +89,6 @@ def test_every_make_target_the_docs_name_exists():
         assert named <= targets
 
 
-def test_every_path_the_readme_names_exists():
-    table = README.partition("\n## The models and the map")[2].partition("\n## ")[0]
-    names = re.findall(r"^\| `([^`]+[/.][^`]*)`", table, re.MULTILINE)
-    assert "run_all.py" in names
-    for name in names:
-        assert (ROOT / name).exists(), name
-
-
 def test_the_readme_counts_right():
     assert f"{len(reported.finals())} models" in README
     for family in models.FAMILIES:
