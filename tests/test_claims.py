@@ -224,14 +224,6 @@ def test_runs_made_for_a_verdict_get_it(number, verdict, runs):
     assert judged.verdict == verdict, [(p.about, p.verdict) for p in judged.parts]
 
 
-@pytest.mark.parametrize("number", CONCLUSIONS)
-def test_without_runs_nothing_is_tested_and_the_gap_is_named(number):
-    judged = claims.judge(number, [])
-    assert judged.verdict == NOT_TESTED
-    assert all(part.missing for part in judged.parts)
-    assert all(part.interval is None for part in judged.parts)
-
-
 def test_there_is_a_rule_for_each_conclusion_and_each_verdict_is_tried():
     ruled = list(dict.fromkeys(rule.conclusion for rule in claims.RULES))
     assert ruled == CONCLUSIONS, "add rows to claims/rules.py for each conclusion"

@@ -33,7 +33,6 @@ def test_the_evidence_is_small_and_of_clean_commits():
     assert runs
     for run in runs:
         assert re.fullmatch("[0-9a-f]{40}", run.record["commit"]), run
-        assert len(run.predictions()[0]) == run.record["test_size"]
 
 
 def test_one_run_of_a_model_keeps_its_weights_as_float16():

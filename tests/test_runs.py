@@ -293,13 +293,6 @@ def test_only_the_whole_recipe_on_all_of_mnist_compares_with_2019(written):
         assert not runs.Run(whole | {name: value}, None).compares_with_2019
 
 
-def test_a_run_without_its_record_has_not_finished(written, tmp_path):
-    spec, run = written
-    (run.folder / "run.json").unlink()
-    assert store.stored_run(tmp_path, spec) is None
-    assert stored_runs(tmp_path) == []
-
-
 def test_a_checkpoint_is_read_back_and_dropped_when_the_run_ends(
     digits, finished, tmp_path
 ):
