@@ -99,6 +99,9 @@ def test_three_steps_are_what_numpy_makes_them(
     assert entry["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     if l2:
         assert entry["loss"] - entry["cross_entropy"] > 0.01
+    else:
+        assert entry["loss"] == entry["cross_entropy"]
+        assert entry["val_loss"] == entry["val_cross_entropy"]
     for name, weight in weights.items():
         np.testing.assert_allclose(
             result.outcome.weights[name], weight, rtol=1e-3, atol=2e-6, err_msg=name

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnistlab import train
-from mnistlab.models.experiment import Experiment, Normalization
-from mnistlab.models.layers import adam, dense, l2_normalize
+from mnistlab.models.experiment import Normalization
+from mnistlab.models.layers import adam, l2_normalize
 
 
 def shas(result):
@@ -104,14 +104,6 @@ def test_the_scores_are_those_that_numpy_and_keras_find(keras, arrays):
     kerass = model.evaluate(x, y, verbose=0, return_dict=True)
     assert kerass["loss"] == pytest.approx(outcome.test["loss"], rel=1e-5)
     assert kerass["accuracy"] == pytest.approx(outcome.test["accuracy"])
-
-
-def test_without_a_penalty_the_two_losses_are_one(keras, arrays):
-    experiment = Experiment("plain", (dense(8),), TINY.recipe)
-    result = run_through(make_task(experiment, epochs=1), arrays)
-    entry = result.history[0]
-    assert entry["loss"] == entry["cross_entropy"]
-    assert entry["val_loss"] == entry["val_cross_entropy"]
 
 
 @given(st.integers(12, 70_000), st.integers(0, 10**6), st.integers(1, 100))
