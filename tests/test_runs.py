@@ -305,7 +305,7 @@ def test_a_checkpoint_is_read_back_and_dropped_when_the_run_ends(
     assert not (run.folder / "state.npz").exists()
 
 
-def test_a_damaged_checkpoint_is_a_miss_with_a_warning(digits, tmp_path):
+def test_a_damaged_checkpoint_is_a_miss_with_a_warning(digits, keras, tmp_path):
     spec = make_spec(digits)
     state = bytearray(train.initial_state(spec.task))
     state[len(state) // 2] ^= 1  # in an array, not in its directory
