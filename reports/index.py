@@ -9,7 +9,7 @@ from mnistlab.comparison import Gathered
 from mnistlab.data import Dataset
 from mnistlab.environment import package_digest
 from mnistlab.runs import Run
-from mnistlab.store import evidence, runs_named
+from mnistlab.store import evidence, runs_named, write_atomically
 from reports import site, touch
 from reports.pages import Published, read_published
 from reports.story import TAILS, tell, tries
@@ -58,7 +58,9 @@ def write_site(
         ]
         for title, alike in _alike(short).items():
             boards[f"This build: {title}"] = leader_board(alike, images.y_test)
-        site.write_environment(out / "site", gathered.everything, names)
+        site.copy_records(gathered.everything, out / "site")
+        page = site.environment(gathered.everything, names)
+        write_atomically(out / "site" / "environment.html", page.encode())
         story = tell(evidence())
         return site.index(cards, boards, names, story, tries(evidence(), mnist))
 

@@ -1,7 +1,6 @@
 """Render executed notebooks as HTML pages with nbconvert, and the index with Jinja2."""
 
 import hashlib
-import html
 import json
 import re
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, Template
 from markupsafe import Markup
 
+from mnistlab import reported
 from mnistlab.models import COLLECTION
 from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import evidence, write_atomically
@@ -261,18 +261,16 @@ def index(
     )
 
 
-def write_environment(site: Path, runs: Sequence[Run], pages: Sequence[str]) -> None:
-    """Write the page that says what each run was made with, and how to make it again.
-
-    The records of these runs are copied below the site.
-    """
-    copy_records(runs, site)
+def environment(runs: Sequence[Run], pages: Sequence[str]) -> str:
+    """The page that says what each run was made with, and how to make it again."""
     text = template("environment.html.j2").render(
         site=head("environment", pages, "What these runs were made with"),
-        machines=Markup(_finished(machines(runs)._repr_html_())),
-        runs=Markup(_finished(recipes(runs)._repr_html_())),
+        machines=Counter(tuple(_machine(run).items()) for run in runs),
+        runs=runs,
+        finals=reported.finals(),
+        command=command,
     )
-    write_atomically(site / "environment.html", text.encode())
+    return _finished(text)
 
 
 def template(name: str) -> Template:
@@ -286,59 +284,21 @@ def head(page: str, pages: Sequence[str], title: str, root: str = "") -> dict[st
     return {"root": root, "page": page, "pages": pages, "title": f"{title} · mnistlab"}
 
 
-def machines(runs: Sequence[Run]) -> "Table":
-    """Each combination of machine and versions, and how many runs were made there."""
-    import pandas as pd
-
-    from mnistlab.tables import Table
-
-    counts: Counter[tuple[tuple[str, str], ...]] = Counter()
-    for run in runs:
-        made = run.record["environment"]
-        packages = made.get("packages", {})
-        row = {
-            "processor": made.get("processor", "unknown"),
-            "GPUs": ", ".join(made.get("gpus", ())) or "none",
-            "cores": made.get("cores", "unknown"),
-            "system": made.get("platform", "unknown"),
-            "Python": made.get("python", "unknown"),
-            "packages": ", ".join(f"{k} {v}" for k, v in sorted(packages.items())),
-            "backend": run.record["backend"],
-            "threads a run": run.record["threads"],
-        }
-        counts[tuple((name, str(value)) for name, value in row.items())] += 1
-    rows = [dict(key) | {"runs": str(count)} for key, count in counts.items()]
-    return Table(pd.DataFrame(rows), prose=True)
-
-
-def recipes(runs: Sequence[Run]) -> "Table":
-    """Every run with its key, and the command that makes it again."""
-    import pandas as pd
-
-    from mnistlab.tables import Html, Table
-
-    rows = [
-        {
-            "model": run.name,
-            "seed": str(run.seed),
-            "key": Html(
-                f'<a href="runs/{run.name}/{run.key16}/run.json">{run.key16}</a>'
-            ),
-            "weights' SHA-256": run.record["weights_sha256"][:12],
-            "data": run.record["dataset"]["name"],
-            "commit": _commit(run),
-            "finished": run.record["finished"][:16].replace("T", " "),
-            "command": Html(f"<code>{html.escape(command(run))}</code>"),
-        }
-        for run in runs
-    ]
-    return Table(pd.DataFrame(rows), prose=True)
-
-
-def _commit(run: Run) -> str:
-    """The commit of a run; of an edited checkout nobody else has the code."""
-    head, _, edited = run.record["commit"].partition("-")
-    return head[:12] + (", and edits that are not in it" if edited else "")
+def _machine(run: Run) -> dict[str, str]:
+    """What a run was made on, and with which versions."""
+    made = run.record["environment"]
+    packages = made.get("packages", {})
+    facts = {
+        "processor": made.get("processor", "unknown"),
+        "GPUs": ", ".join(made.get("gpus", ())) or "none",
+        "cores": made.get("cores", "unknown"),
+        "system": made.get("platform", "unknown"),
+        "Python": made.get("python", "unknown"),
+        "packages": ", ".join(f"{k} {v}" for k, v in sorted(packages.items())),
+        "backend": run.record["backend"],
+        "threads a run": run.record["threads"],
+    }
+    return {name: str(value) for name, value in facts.items()}
 
 
 def command(run: Run) -> str:
