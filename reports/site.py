@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bs4 import BeautifulSoup
 from jinja2 import Environment, FileSystemLoader, Template
-from markupsafe import Markup
 
 from mnistlab import reported
 from mnistlab.models import COLLECTION
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).with_name("templates")
 # A record as a notebook links to it, relative to wherever it was executed.
-RECORD_LINK = re.compile(r'href="[^"]*?runs/([a-z0-9_]+)/([0-9a-f]{16})/run\.json"')
-HEADING = re.compile(r'<h([23]) id="([^"]+)">(.*?)(?:<a class="anchor-link".*?)?</h\1>')
-TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
-CONTENTS = "<!-- contents -->"
+RECORD = re.compile(r"^(?:.*/)?runs/([a-z0-9_]+)/([0-9a-f]{16})/run\.json$")
+SCROLL = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "Table"}
 
 
 @cache
@@ -133,13 +131,13 @@ def render(
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    about |= {"banner": banner, "contents": CONTENTS}
+    about |= {"banner": banner, "has_code": True}
     resources = {"metadata": {"name": page}, "mnistlab": about}
     text, _ = exporter.from_notebook_node(notebook, resources)
-    text = _distinct(text)
-    text = text.replace(CONTENTS, _contents(text), 1)
-    text = static.settle(text, page, pages, places, root, site)
-    return _finished(_with_duels(text, root), root)
+    tree = BeautifulSoup(text, "html.parser")
+    static.settle(tree, page, pages, places, root, site)
+    _list_headings(tree)
+    return _finished(tree, root)
 
 
 def _say_what_is_empty(notebook: Any) -> None:
@@ -155,57 +153,54 @@ def _say_what_is_empty(notebook: Any) -> None:
                 said.add(about["alt"])
 
 
-def _distinct(text: str) -> str:
-    """Number headings of the same words, so that links lead to each of them."""
+def _list_headings(tree: Any) -> None:
+    """List the headings of a page beside it; those of the same words are numbered."""
     seen: Counter[str] = Counter()
-
-    def numbered(match: re.Match[str]) -> str:
-        name = match[2]
+    contents = tree.new_tag("ul")
+    for heading in tree.main(["h2", "h3"], id=True):
+        name, said = heading["id"], heading.get_text().removesuffix("¶")
         seen[name] += 1
-        if seen[name] == 1:
-            return match[0]
-        return match[0].replace(f'{name}"', f'{name}-{seen[name]}"')
-
-    return HEADING.sub(numbered, text)
-
-
-def _contents(text: str) -> str:
-    """The headings of a page as a list of links."""
-    items = "".join(
-        f'<li class="level{level}"><a href="#{name}">{re.sub("<.*?>", "", said)}</a>'
-        "</li>"
-        for level, name, said in HEADING.findall(text)
-    )
-    return f"<ul>{items}</ul>" if items else ""
+        if seen[name] > 1:
+            heading["id"] = name = f"{name}-{seen[name]}"
+            for anchor in heading("a", class_="anchor-link"):
+                anchor["href"] = f"#{name}"
+        item = tree.new_tag("li", attrs={"class": f"level{heading.name[1]}"})
+        link = tree.new_tag("a", href=f"#{name}")
+        link.string = said
+        item.append(link)
+        contents.append(item)
+    if seen:
+        tree.aside.nav.append(contents)
 
 
-def _finished(text: str, root: str = "") -> str:
-    """Turn links to records to their copies; let wide tables and long lines scroll."""
-    text = text.replace("<pre>", '<pre tabindex="0">')  # to scroll without a mouse
-    scroll = '<div class="scroll" tabindex="0" role="region" aria-label="Table">'
-    text = TABLE.sub(lambda match: f"{scroll}{match[0]}</div>", text)
-    return RECORD_LINK.sub(rf'href="{root}runs/\1/\2.json"', text)
+def _finished(tree: Any, root: str = "") -> str:
+    """A parsed page as text: wide tables scroll, links lead to copies of records."""
+    for lines in tree("pre"):
+        lines["tabindex"] = "0"  # to scroll without a mouse
+    for table in tree("table"):
+        box = table.wrap(tree.new_tag("div", attrs=SCROLL))
+        box.insert_after(BeautifulSoup(_duel(table, root), "html.parser"))
+    for link in tree("a", href=RECORD):
+        link["href"] = RECORD.sub(rf"{root}runs/\1/\2.json", link["href"])
+    return str(tree)
 
 
-def _with_duels(text: str, root: str = "") -> str:
-    """Below a table of committed runs, a link to the duel of the first two models.
+def _duel(table: Any, root: str) -> str:
+    """A link to the duel of the first two models of a table, if it has as many.
 
     The duel has full runs as 2019's only.
     """
     full = {f"{r.name}/{r.key16}" for r in evidence() if r.compares_with_2019}
-
-    def with_link(table: re.Match[str]) -> str:
-        firsts: dict[str, str] = {}
-        for model, key in RECORD_LINK.findall(table[0]):
-            if f"{model}/{key}" in full:
-                firsts.setdefault(model, f"{model}/{key}")
-        if len(firsts) < 2:
-            return table[0]
-        (one, a), (two, b) = list(firsts.items())[:2]
-        link = f'<a href="{root}duel.html#{a},{b}">{one} and {two} side by side</a>'
-        return f'{table[0]}<p class="caption">{link}, or any other two full runs.</p>'
-
-    return TABLE.sub(with_link, text)
+    firsts: dict[str, str] = {}
+    for link in table("a", href=RECORD):
+        run = RECORD.sub(r"\1/\2", link["href"])
+        if run in full:
+            firsts.setdefault(run.partition("/")[0], run)
+    if len(firsts) < 2:
+        return ""
+    (one, a), (two, b) = list(firsts.items())[:2]
+    link = f'<a href="{root}duel.html#{a},{b}">{one} and {two} side by side</a>'
+    return f'<p class="caption">{link}, or any other two full runs.</p>'
 
 
 def copy_records(runs: Sequence[Run], site: Path) -> None:
@@ -247,18 +242,15 @@ def index(
 ) -> str:
     """The index: the story, a card for each notebook, tables by their titles."""
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    shown = {
-        title: Markup(_finished(_with_duels(table._repr_html_())))
-        for title, table in tables.items()
-    }
-    return template("site.html.j2").render(
+    text = template("site.html.j2").render(
         site=head("index", pages, "28 MNIST models of 2019, run again"),
         cards=cards,
         story=story,
         tries=tries,
         about=f"Made {made}.",
-        tables=shown,
+        tables=tables,
     )
+    return _finished(BeautifulSoup(text, "html.parser"))
 
 
 def environment(runs: Sequence[Run], pages: Sequence[str]) -> str:
@@ -270,7 +262,7 @@ def environment(runs: Sequence[Run], pages: Sequence[str]) -> str:
         finals=reported.finals(),
         command=command,
     )
-    return _finished(text)
+    return _finished(BeautifulSoup(text, "html.parser"))
 
 
 def template(name: str) -> Template:

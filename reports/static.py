@@ -8,12 +8,13 @@ import html
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 import jinja2
+from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode, from_dict
@@ -21,6 +22,7 @@ from nbformat.v4 import new_output
 
 from mnistlab.store import write_atomically
 from reports import pages
+from reports.site import RECORD
 
 MATHML = "http://www.w3.org/1998/Math/MathML"
 WIDGET = "application/vnd.jupyter.widget-{}+json"
@@ -36,16 +38,12 @@ SHOWN = {
 KNOWN = {"application/json", "text/latex", "text/plain"}
 OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")
 TERMINAL_LINK = re.compile("\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)")
-CELL = re.compile(r'<div class="jp-Cell jp-(?:Code|Markdown)Cell')
-# Scripts, and references with their whole tag but for what is embedded.
-REFERENCE = re.compile(
-    r"<script\b(?P<script>.*?)</script>|<(?P<tag>a|img|link|iframe|source|video|audio"
-    r'|embed)\b[^<>]*?\s(?:src|href)="(?!#|data:|blob:|mailto:|javascript:)'
-    r'(?P<to>[^"]+)"[^<>]*>',
-    re.DOTALL,
+# The attribute of an element that refers to a file or to another page.
+REFERRING = {"a": "href", "link": "href"} | dict.fromkeys(
+    ("img", "iframe", "source", "video", "audio", "embed"), "src"
 )
+WITHIN = re.compile("#|data:|blob:|mailto:|javascript:")
 FROM_ELSEWHERE = re.compile("(?:[a-z][a-z0-9+.-]*:)?//|attachment:", re.IGNORECASE)
-RECORD = re.compile(r"(^|/)runs/\w+/[0-9a-f]{16}(/run)?\.json$")
 LARGEST = 50_000_000  # bytes of a file that is copied
 
 
@@ -195,48 +193,44 @@ def _picture(kind: str, content: str) -> str:
 
 
 def settle(
-    text: str, page: str, names: Sequence[str], places: Sequence[str], root: str,
+    tree: Any, page: str, names: Sequence[str], places: Iterable[str], root: str,
     site: Path,
-) -> str:  # fmt: skip
+) -> None:  # fmt: skip
     """Let references of a page lead to what is on the site; copy what they need.
 
     Args:
-        text: the page.
+        tree: the page, parsed by Beautiful Soup.
         page: its name.
         names: all pages that are notebooks.
         places: how its cells are called.
         root: the way to the site's top.
         site: the folder of the site.
     """
-    above, main, cells = text.partition("<main")
-    starts = [match.start() for match in CELL.finditer(cells)]
+    place, following = "above all cells", iter(places)
+    for tag in tree.main.find_all_next(True):
+        if "jp-Notebook-cell" in tag.get("class", ()):
+            place = next(following, place)
+        if what := _refer(tag, names, root, site):
+            tag.insert_after(BeautifulSoup(lost(page, place, what), "html.parser"))
 
-    def settled(match: re.Match[str]) -> str:
-        number = sum(start < match.start() for start in starts)
-        place = places[number - 1] if 0 < number <= len(places) else "above all cells"
-        if match["to"] is None:
-            if re.search("https?://|src=.//", match["script"][:2000]):
-                what = "a script names another host, and may show nothing without it"
-                return match[0] + lost(page, place, what)
-            return match[0]
-        to = html.unescape(match["to"])
-        if RECORD.search(to) or (match["tag"] == "a" and re.match("https?:", to)):
-            return match[0]
-        if FROM_ELSEWHERE.match(to) and not to.startswith("file:"):
-            return match[0] + lost(page, place, f"{to} is of another host")
-        path, rest = re.fullmatch("([^?#]*)(.*)", to, re.DOTALL).groups()  # type: ignore[union-attr]
-        new = _on_site(unquote(path), names, site)
-        if not new:
-            what = f"{to} is no file of this project, or too large"
-            return match[0] + lost(page, place, what)
-        new, offset = html.escape(root + quote(new) + rest), match.start()
-        return (
-            match[0][: match.start("to") - offset]
-            + new
-            + match[0][match.end("to") - offset :]
-        )
 
-    return above + main + REFERENCE.sub(settled, cells)
+def _refer(tag: Any, names: Sequence[str], root: str, site: Path) -> str:
+    """Let an element refer to what is on the site; else say what keeps it from that."""
+    if tag.name == "script" and re.search("https?://|src=.//", str(tag)[:2000]):
+        return "a script names another host, and may show nothing without it"
+    attribute = REFERRING.get(tag.name, "")
+    to = tag.get(attribute, "")
+    leads_out = tag.name == "a" and re.match("https?:", to)
+    if not to or WITHIN.match(to) or RECORD.match(to) or leads_out:
+        return ""
+    if FROM_ELSEWHERE.match(to) and not to.startswith("file:"):
+        return f"{to} is of another host"
+    path, *rest = re.split("(?=[?#])", to, maxsplit=1)
+    new = _on_site(unquote(path), names, site)
+    if not new:
+        return f"{to} is no file of this project, or too large"
+    tag[attribute] = root + quote(new) + "".join(rest)
+    return ""
 
 
 def _on_site(path: str, names: Sequence[str], site: Path) -> str:

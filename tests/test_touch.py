@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 import pytest
 from browsing import asked_elsewhere, kept_out, noting
+from bs4 import BeautifulSoup
 from conftest import ROOT
 from scipy.stats import binomtest
 
@@ -123,7 +124,8 @@ def test_a_table_leads_to_the_duel_of_two_models_that_it_has(monkeypatch):
 
     def linked(*runs):
         rows = (f'<td><a href="../runs/{run}/run.json">0</a></td>' for run in runs)
-        return site._with_duels(f"<table>{''.join(rows)}</table>")
+        table = f"<table>{''.join(rows)}</table>"
+        return site._finished(BeautifulSoup(table, "html.parser"))
 
     found = linked(control, one, short, one, two)
     assert f'href="duel.html#{one},{two}"' in found
