@@ -1,8 +1,11 @@
 """The index of the site and its environment page: what a build came to."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from bs4 import BeautifulSoup
 
 from mnistlab import data
 from mnistlab.comparison import Gathered
@@ -28,6 +31,7 @@ def write_site(
         name: good.get(name) or read_published(out / "notebooks" / f"{name}.ipynb")
         for name in names
     }
+    failed = sorted(path.stem for path in (out / "site" / "failed").glob("*.html"))
     # Pages of earlier builds may show runs of code that is no longer this.
     current = {run for known in good.values() for run in known["result"]["runs"]}
     parts = (
@@ -36,7 +40,7 @@ def write_site(
         sorted(current),
         [(run.record["key"], run.has_weights) for run in evidence()],
         [(done.page.name, done.message) for done in published if not done.is_good],
-        sorted(path.name for path in (out / "site" / "failed").glob("*.html")),
+        failed,
         images.fingerprint,
         TAILS.read_text() if TAILS.exists() else "",
     )
@@ -48,7 +52,6 @@ def write_site(
     def make() -> str:
         from mnistlab.tables import leader_board
 
-        cards = [_card(name, about[name], by_name.get(name), out) for name in names]
         heading = "Leader board: full runs, as 2019 trained"
         boards = {heading: leader_board(full, gathered.labels)} if full else {}
         short = [
@@ -61,8 +64,18 @@ def write_site(
         site.copy_records(gathered.everything, out / "site")
         page = site.environment(gathered.everything, names)
         write_atomically(out / "site" / "environment.html", page.encode())
-        story = tell(evidence())
-        return site.index(cards, boards, names, story, tries(evidence(), mnist))
+        text = site.template("site.html.j2").render(
+            site=site.head("index", names, "28 MNIST models of 2019, run again"),
+            story=tell(evidence()),
+            tries=tries(evidence(), mnist),
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            about=about,
+            ended=by_name,
+            failed=failed,
+            facts={name: _facts(about[name]) for name in names},
+            boards=boards,
+        )
+        return site.finished(BeautifulSoup(text, "html.parser"))
 
     site.write_page(out / "site" / "index.html", parts, make)
     # Last, because they are large: on a full disk the index still says how it ended.
@@ -85,28 +98,12 @@ def _alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return found
 
 
-def _card(
-    name: str, about: dict[str, Any] | None, done: Published | None, out: Path
-) -> dict[str, Any]:
-    """What the index says of a page."""
-    empty = {"headline": "", "thumbnail": "", "runs": ()}
-    result = about["result"] if about else empty
-    failed = (out / "site" / "failed" / f"{name}.html").exists()
-    runs = result["runs"]
+def _facts(about: dict[str, Any] | None) -> dict[str, str]:
+    """How a page was made, for those who ask."""
+    if about is None:
+        return {}
+    runs = about["result"]["runs"]
     models = {run.partition("/")[0] for run in runs}
-    facts = {
-        "status": done.status if done and not done.is_good else "",
-        "runs": f"{len(runs)}, of {len(models)} models" if runs else "",
-        **(about["about"] if about else {}),
-        "executed": about["executed"][:16].replace("T", " ") if about else "",
-    }
-    return {
-        "name": name,
-        "title": about["title"] if about else name,
-        "published": about is not None,
-        "failed": failed,
-        "headline": done.message if done and failed else result["headline"],
-        "thumbnail": result["thumbnail"],
-        "status": done.status if done else "",
-        "facts": {key: value for key, value in facts.items() if value},
-    }
+    count = {"runs": f"{len(runs)}, of {len(models)} models"} if runs else {}
+    executed = about["executed"][:16].replace("T", " ")
+    return {**count, **about["about"], "executed": executed}

@@ -1,15 +1,14 @@
-"""Render executed notebooks as HTML pages with nbconvert, and the index with Jinja2."""
+"""Render executed notebooks as HTML pages with nbconvert, and others with Jinja2."""
 
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bs4 import BeautifulSoup
 from jinja2 import Environment, FileSystemLoader, Template
@@ -20,10 +19,6 @@ from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import evidence, write_atomically
 from reports import pages as notebooks
 from reports.pages import read_published
-
-if TYPE_CHECKING:
-    from mnistlab.tables import Table
-    from reports.story import Story, Try
 
 TEMPLATES = Path(__file__).with_name("templates")
 # A record as a notebook links to it, relative to wherever it was executed.
@@ -137,7 +132,7 @@ def render(
     tree = BeautifulSoup(text, "html.parser")
     static.settle(tree, page, pages, places, root, site)
     _list_headings(tree)
-    return _finished(tree, root)
+    return finished(tree, root)
 
 
 def _say_what_is_empty(notebook: Any) -> None:
@@ -173,7 +168,7 @@ def _list_headings(tree: Any) -> None:
         tree.aside.nav.append(contents)
 
 
-def _finished(tree: Any, root: str = "") -> str:
+def finished(tree: Any, root: str = "") -> str:
     """A parsed page as text: wide tables scroll, links lead to copies of records."""
     for lines in tree("pre"):
         lines["tabindex"] = "0"  # to scroll without a mouse
@@ -233,26 +228,6 @@ def write_missing(site: Path, name: str, pages: Sequence[str]) -> None:
     write_atomically(site / f"{name}.html", text.encode())
 
 
-def index(
-    cards: Sequence[Mapping[str, Any]],
-    tables: Mapping[str, "Table"],
-    pages: Sequence[str],
-    story: "Story",
-    tries: Sequence["Try"],
-) -> str:
-    """The index: the story, a card for each notebook, tables by their titles."""
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    text = template("site.html.j2").render(
-        site=head("index", pages, "28 MNIST models of 2019, run again"),
-        cards=cards,
-        story=story,
-        tries=tries,
-        about=f"Made {made}.",
-        tables=tables,
-    )
-    return _finished(BeautifulSoup(text, "html.parser"))
-
-
 def environment(runs: Sequence[Run], pages: Sequence[str]) -> str:
     """The page that says what each run was made with, and how to make it again."""
     text = template("environment.html.j2").render(
@@ -262,7 +237,7 @@ def environment(runs: Sequence[Run], pages: Sequence[str]) -> str:
         finals=reported.finals(),
         command=command,
     )
-    return _finished(BeautifulSoup(text, "html.parser"))
+    return finished(BeautifulSoup(text, "html.parser"))
 
 
 def template(name: str) -> Template:

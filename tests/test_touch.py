@@ -125,7 +125,7 @@ def test_a_table_leads_to_the_duel_of_two_models_that_it_has(monkeypatch):
     def linked(*runs):
         rows = (f'<td><a href="../runs/{run}/run.json">0</a></td>' for run in runs)
         table = f"<table>{''.join(rows)}</table>"
-        return site._finished(BeautifulSoup(table, "html.parser"))
+        return site.finished(BeautifulSoup(table, "html.parser"))
 
     found = linked(control, one, short, one, two)
     assert f'href="duel.html#{one},{two}"' in found
