@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from prettytable import PrettyTable, TableStyle
 
 from mnistlab import claims, judging, reported, tables
@@ -60,23 +62,7 @@ def conclusions_table(gathered: Gathered) -> str:
 
 
 # The verdicts of the first rules on the runs of 21 November, and what changed each.
-FIRST_RULES = {
-    "A-1": ("contradicted", "one run of A3; batch normalisation debiased"),
-    "A-2": ("contradicted", "one run of A3"),
-    "A-3": ("undecided", "25 pairs are planned; a range for no difference"),
-    "B-1": ("undecided", "other inputs; 5 seeds (B32: 3)"),
-    "B-2": ("supported", "other inputs; 3 seeds, of all eight models"),
-    "B-3": ("undecided", "other inputs; 3 seeds"),
-    "B-4": ("undecided", "other inputs; plain reading: the deep pairs alone"),
-    "C-1": ("contradicted", "one run each; test accuracy of 97 % instead of a loss"),
-    "C-2": ("contradicted", "one run each"),
-    "D-1": ("contradicted", "one run each; no McNemar test in place of seeds"),
-    "E-1": ("supported", ""),
-    "E-2": ("contradicted", "any contradicted part contradicts, not half of them"),
-    "E-3": ("undecided", "any contradicted part contradicts, not half of them"),
-}
-
-
+FIRST_RULES = Path(__file__).with_name("first_rules.csv")
 # When today's rules were committed (1ca5df4).
 RULES = "2026-11-25T05:05:11"
 
@@ -87,7 +73,8 @@ def rules_table(runs: Sequence[Run]) -> str:
     Also of how many deciding runs the results were there before today's rules were.
     """
     found, rows = judging.comparable(runs), []
-    for name, (first, why) in FIRST_RULES.items():
+    first_rules = pd.read_csv(FIRST_RULES, keep_default_na=False)
+    for name, first, why in first_rules.itertuples(index=False):
         judged = claims.judge(name, runs)
         tested = sum(part.is_tested for part in judged.parts)
         finished = {
