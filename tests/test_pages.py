@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ALL, EXPERIMENTS, ROOT, TINY, make_spec, run_through
+from markupsafe import Markup
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import same_color
 
@@ -237,7 +238,7 @@ def test_only_whole_recipes_stand_beside_2019(real_runs):
 
 
 def test_cells_are_escaped_unless_they_are_html():
-    frame = pd.DataFrame({"model": ["<b>", "mlp_e1"], "x": [tables.Html("<i>"), "&"]})
+    frame = pd.DataFrame({"model": ["<b>", "mlp_e1"], "x": [Markup("<i>"), "&"]})
     shown = tables.Table(frame)._repr_html_()
     assert "<td>&lt;b&gt;</td>" in shown
     assert "<td>&amp;</td>" in shown

@@ -4,7 +4,7 @@ Each returns a `Table`, or what 2019 used (`PrettyTable`, `DataFrame`).
 """
 
 from mnistlab.tables.architectures import definition, diagram, sizes, summary
-from mnistlab.tables.base import Html, Table, amount, record_link
+from mnistlab.tables.base import Table, amount, record_link
 from mnistlab.tables.board import leader_board, missing, pairs, scores
 from mnistlab.tables.contradictions_2019 import contradictions
 from mnistlab.tables.of_2019 import (

@@ -1,12 +1,12 @@
 """What every table is made of: its HTML, links to records, and percent."""
 
-import html
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+from markupsafe import Markup, escape
 
 from mnistlab import reported, stats
 from mnistlab.runs import Run, other_versions
@@ -15,13 +15,9 @@ from mnistlab.runs import Run, other_versions
 BREAK = re.compile(r"(?<=[a-z_/])(?=[A-Z])")
 
 
-class Html(str):
-    """Text of a cell that is HTML already; every other cell is escaped."""
-
-
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A data frame with a caption, shown as HTML; a cell is escaped unless `Html`.
+    """A data frame with a caption, shown as HTML; a cell is escaped unless `Markup`.
 
     Models of 2019 are shown with their title. `prose` says that cells hold sentences,
     which are set flush left. The caption is HTML.
@@ -42,26 +38,26 @@ class Table:
             body = shown.to_html(escape=False, index=False, border=0, classes=kind)
         return body + caption
 
+    __html__ = _repr_html_  # in a template it is not escaped again
+
 
 def _cell(column: object, value: object) -> str:
-    if isinstance(value, Html):
-        return value
-    text = "" if value is None or value != value else html.escape(str(value))
+    text = "" if value is None or value != value else escape(value)
     if column == "model" and value in reported.finals():
         return f"{reported.title(str(value))} <code>{text}</code>"
     return text
 
 
-def record_links(runs: Sequence[Run]) -> Html:
+def record_links(runs: Sequence[Run]) -> Markup:
     """Links to several records, each named by its seed."""
-    return Html(", ".join(record_link(run, str(run.seed)) for run in runs))
+    return Markup(", ".join(record_link(run, str(run.seed)) for run in runs))
 
 
-def record_link(run: Run, text: str = "") -> Html:
+def record_link(run: Run, text: str = "") -> Markup:
     """A link to a run's record, relative to the page that is being made."""
     here = os.environ.get("MNISTLAB_PAGE_FOLDER", os.getcwd())
     path = os.path.relpath(run.folder / "run.json", here)
-    return Html(f'<a href="{html.escape(path)}">{text or run.key16[:8]}</a>')
+    return Markup(f'<a href="{escape(path)}">{text or run.key16[:8]}</a>')
 
 
 def percent(value: float) -> str:
@@ -81,7 +77,7 @@ def percent_range(interval: stats.Interval) -> str:
 def amount(runs: Sequence[Run]) -> str:
     """What runs were trained on: data, how much of it, protocol, backend."""
     kinds = {
-        f"{html.escape(r['dataset']['name'])}, {run.trained_images:,} training and "
+        f"{escape(r['dataset']['name'])}, {run.trained_images:,} training and "
         f"{r['test_size']:,} test images, protocol {r['protocol']}, {r['backend']}"
         for run in runs
         for r in [run.record]
@@ -92,4 +88,4 @@ def amount(runs: Sequence[Run]) -> str:
 def versions_note(runs: Sequence[Run]) -> str:
     """A sentence on runs of other library versions; empty if there are none."""
     text = other_versions(runs)
-    return f" {html.escape(text)}." if text else ""
+    return f" {escape(text)}." if text else ""

@@ -1,24 +1,27 @@
 """The verdicts on 2019's conclusions, with everything that decided them."""
 
-import html
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from IPython.display import HTML
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from mnistlab import claims, judging, reported
 from mnistlab.judging import Part, Rule
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
-from mnistlab.tables.base import Html, Table, percent, record_links
+from mnistlab.tables.base import Table, percent, record_links
 
 MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "not tested": "–"}
 
 
-def _badge(verdict: str) -> Html:
+def _badge(verdict: str) -> Markup:
     kind = verdict.replace(" ", "-")
-    return Html(f'<strong class="verdict {kind}">{MARKS[verdict]} {verdict}</strong>')
+    return Markup(f'<strong class="verdict {kind}">{MARKS[verdict]} {verdict}</strong>')
 
 
 def conclusions(runs: Sequence[Run], of: Sequence[Experiment] = ()) -> Table:
@@ -32,7 +35,7 @@ def conclusions(runs: Sequence[Run], of: Sequence[Experiment] = ()) -> Table:
         tested = sum(part.is_tested for part in judged.parts)
         rows.append(
             {
-                "id": Html(f'<a href="claims.html#{said.id}">{said.id}</a>'),
+                "id": Markup(f'<a href="claims.html#{said.id}">{said.id}</a>'),
                 "2019, source": said.source,
                 "says": said.sentence,
                 "verdict": _badge(judged.verdict),
@@ -54,47 +57,24 @@ def conclusion(said: reported.Conclusion, runs: Sequence[Run]) -> HTML:
     Only runs of whole recipes on all of MNIST are evidence.
     """
     judged = claims.judge(said.id, runs)
-    missing = dict.fromkeys(name for part in judged.parts for name in part.missing)
-    shown = [
-        f'<h3 id="{said.id}">{said.id}: {html.escape(said.sentence)}</h3>',
-        f"<p>Verdict: {_badge(judged.verdict)}</p>",
-        f"<p>2019 ({html.escape(said.source)}): {html.escape(said.said)}.</p>",
-        f"<p>What 2019's design could not decide: {html.escape(said.undecidable)}</p>",
-        f"<p>Measured: {html.escape(said.measured)}</p>",
-    ]
-    for statement, parts in judged.statements.items():
-        verdict = judging.judge_statement(parts)
-        rule, level = parts[0].rule, 100 * parts[0].level
-        seeds = " or ".join(map(str, sorted({part.rule.seeds for part in parts})))
-        ends = {"above": rule.low, "below": rule.high}
-        bounds = " and ".join(
-            f"{word} {_number(end, rule)}"
-            for word, end in ends.items()
-            if np.isfinite(end)
-        )
-        text = (
-            f"Measured: {html.escape(claims.with_unit(rule))}. The statement "
-            f"holds if the {level:.4g} % interval of the mean over {seeds} seeds "
-            f"lies {bounds}, and fails if it lies wholly outside."
-        )
-        if rule.equivalent:
-            text += (
-                f" An interval within ±{_number(rule.equivalent, rule)} counts as no "
-                "difference, and contradicts."
-            )
-        shown += [
-            f"<p>Hypothesis: {html.escape(statement)}. {_badge(verdict)}</p>",
-            Table(pd.DataFrame(map(_row, parts)), text)._repr_html_(),
-        ]
-    if missing:
-        shown.append(f"<p>There is no full run of {', '.join(missing)}.</p>")
     found = judging.comparable(runs)
     about = {name for part in judged.parts for name in part.rule.models}
-    links = "; ".join(
-        f"{name}, seeds {record_links(list(found[name].values()))}"
-        for name in sorted(about & found.keys())
+    text = TEMPLATES.get_template("conclusion.html.j2").render(
+        said=said,
+        judged=judged,
+        rows={
+            statement: Table(pd.DataFrame(map(_row, parts)))
+            for statement, parts in judged.statements.items()
+        },
+        missing=dict.fromkeys(name for part in judged.parts for name in part.missing),
+        records={
+            name: record_links(list(found[name].values()))
+            for name in sorted(about & found.keys())
+        },
+        judge_statement=judging.judge_statement,
+        with_unit=claims.with_unit,
     )
-    return HTML("".join(shown) + (f"<p>Records: {links}.</p>" if links else ""))
+    return HTML(text)
 
 
 def _row(part: Part) -> dict[str, str]:
@@ -117,6 +97,11 @@ def _number(value: float, rule: Rule) -> str:
     if "accuracy" in rule.quantity:
         return f"{100 * value:.2f}"
     return f"{value:.3g}"
+
+
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+TEMPLATES.filters |= {"badge": _badge, "number": _number}
+TEMPLATES.tests["finite"] = math.isfinite
 
 
 def inputs_of_b(runs: Sequence[Run]) -> Table:
