@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 TAILS = Path(__file__).parents[1] / "studies" / "c2_tails.json"
 BEGINNING = 3  # epochs of a log that are compared
 SMALL = (4.6, 2.6)  # inches of a picture that leads to a page
-
-
-@dataclass(frozen=True)
-class Try:
-    """A page to be touched: its title, address, a sentence, and a picture in base64."""
-
-    title: str
-    href: str
-    sentence: str
-    picture: str
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -223,8 +212,11 @@ FINDS = {
 }
 
 
-def tries(runs: Sequence[Run], mnist: Dataset) -> list[Try]:
-    """Pictures of the pages to be touched, drawn from one full run of each model."""
+def tries(runs: Sequence[Run], mnist: Dataset) -> dict[str, Any]:
+    """What the index shows of the pages to be touched, from one full run of each model.
+
+    It is empty if there are too few runs.
+    """
     import matplotlib.pyplot as plt
 
     found = judging.comparable([run for run in runs if run.compares_with_2019])
@@ -232,7 +224,7 @@ def tries(runs: Sequence[Run], mnist: Dataset) -> list[Try]:
     plain, other = claims.FAIR_PAIRS[0]
     asked = [r for own in found.values() for r in own.values() if r.has_weights]
     if not asked or not {plain, other} <= set(firsts):
-        return []
+        return {}
     answers = np.array([run.predictions()[0] for run in asked])
     hardest = int((answers != mnist.y_test).sum(axis=0).argmax())
     votes = np.bincount(answers[:, hardest], minlength=10)
@@ -253,26 +245,14 @@ def tries(runs: Sequence[Run], mnist: Dataset) -> list[Try]:
     ax.set_xlabel("epoch")
     ax.set_title("test images that are wrong (%)", fontsize=10)
     ax.legend()
-    duel = f"duel.html#{plain}/{firsts[plain].seed},{other}/{firsts[other].seed}"
-    said = ", ".join(f"{digit}: {n}" for digit, n in enumerate(votes) if n)
-    return [
-        Try(
-            "Draw a digit",
-            "draw.html",
-            "All networks that are committed with their weights answer while you draw.",
-            _png(drawn),
-            f"Test image {hardest}, a {mnist.y_test[hardest]}, and how many networks "
-            f"give which answer: {said}.",
-        ),
-        Try(
-            "Two runs side by side",
-            duel,
-            "Their curves, a test of the difference, and the images that only one of "
-            "them has right.",
-            _png(curves),
-            f"Share of wrong test images by epoch of {plain} and {other}.",
-        ),
-    ]
+    return {
+        "image": hardest,
+        "label": mnist.y_test[hardest],
+        "votes": {digit: votes[digit] for digit in range(10) if votes[digit]},
+        "drawn": _png(drawn),
+        "pair": [firsts[plain], firsts[other]],
+        "curves": _png(curves),
+    }
 
 
 def _png(figure: "Figure") -> str:

@@ -27,7 +27,7 @@ def test_what_is_found_is_told_only_where_all_its_runs_are():
     found = story.tell([]).finds
     assert list(found) == ["B"]
     assert "not tested" in found["B"]
-    assert story.tries([], None) == []
+    assert story.tries([], None) == {}
     assert list(story.tell(seeds("conv5_c2")[:2]).finds) == ["B"]
     assert list(story.tell(seeds("conv5_d2")).finds) == ["B"], "its control is missing"
 
