@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ RESERVED = {
     "dataset": "the data is resolved once for all notebooks; use --dataset",
     "out": "finished runs are kept in the output folder; use --out",
 }
+# A record as a notebook links to it, relative to wherever it was executed.
+RECORD = re.compile(r"^(?:.*/)?runs/([a-z0-9_]+)/([0-9a-f]{16})/run\.json$")
 DISPLAY_PACKAGES = (
     "ipykernel", "keras", "matplotlib", "nbclient", "nbconvert", "numpy", "pandas",
     "papermill", "prettytable", "scipy", "seaborn",

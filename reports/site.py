@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
@@ -18,11 +17,9 @@ from mnistlab.models import COLLECTION
 from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import evidence, write_atomically
 from reports import pages as notebooks
-from reports.pages import read_published
+from reports.pages import RECORD, read_published
 
 TEMPLATES = Path(__file__).with_name("templates")
-# A record as a notebook links to it, relative to wherever it was executed.
-RECORD = re.compile(r"^(?:.*/)?runs/([a-z0-9_]+)/([0-9a-f]{16})/run\.json$")
 SCROLL = {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "Table"}
 
 

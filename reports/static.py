@@ -22,7 +22,6 @@ from nbformat.v4 import new_output
 
 from mnistlab.store import write_atomically
 from reports import pages
-from reports.site import RECORD
 
 MATHML = "http://www.w3.org/1998/Math/MathML"
 WIDGET = "application/vnd.jupyter.widget-{}+json"
@@ -221,7 +220,7 @@ def _refer(tag: Any, names: Sequence[str], root: str, site: Path) -> str:
     attribute = REFERRING.get(tag.name, "")
     to = tag.get(attribute, "")
     leads_out = tag.name == "a" and re.match("https?:", to)
-    if not to or WITHIN.match(to) or RECORD.match(to) or leads_out:
+    if not to or WITHIN.match(to) or pages.RECORD.match(to) or leads_out:
         return ""
     if FROM_ELSEWHERE.match(to) and not to.startswith("file:"):
         return f"{to} is of another host"
