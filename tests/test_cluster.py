@@ -83,10 +83,18 @@ def scheduler(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two_workers(scheduler):
+def own_workers(scheduler):
     """The address of that scheduler, with two workers of this code."""
     with workers(scheduler, own0=ROOT, own1=ROOT):
         yield scheduler[0]
+
+
+@pytest.fixture
+def two_workers(own_workers):
+    """That address, when workers that another test has killed are back."""
+    with Client(own_workers) as client:
+        client.wait_for_workers(2, timeout=60)
+    return own_workers
 
 
 def foreign_package(folder, change):
