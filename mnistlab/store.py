@@ -21,7 +21,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from mnistlab import MnistlabError, reported, train
+from mnistlab import MnistlabError, train
 from mnistlab.environment import PACKAGE
 from mnistlab.record import SCHEMA, make_record
 from mnistlab.runs import Run, RunSpec, experiment_from, key_parts, run_key
@@ -218,11 +218,6 @@ def committed(spec: RunSpec) -> Run | None:
 def committed_seeds(spec: RunSpec) -> list[int]:
     """The seeds of the committed runs that are alike in all else."""
     return [run.seed for run in _committed_like(spec, "versions", "seed")]
-
-
-def awaits_runs(name: str) -> bool:
-    """Whether it is a model of 2019 whose committed runs are still to come."""
-    return name in reported.finals() and not committed_runs(name)
 
 
 def find_run(out: Path, spec: RunSpec) -> Run | None:

@@ -99,8 +99,7 @@ def specify(
     """Resolve parameters into run specifications: every experiment with every seed.
 
     With `seeds` None these are the seeds of which there is a committed run; 0 if there
-    is none, but for models of 2019 whose committed runs are still to come: they take
-    hours, and are not trained unasked.
+    is none.
 
     Raises:
         StudyError: a parameter is wrong.
@@ -153,16 +152,7 @@ def specify(
 
 def _usual_seeds(spec: RunSpec) -> list[int]:
     """The seeds of the committed runs of a specification, or its own seed."""
-    kept = store.committed_seeds(spec)
-    is_default = (
-        spec.profile == "full"
-        and spec.task.protocol == "replicate"
-        and spec.fingerprint == data.MNIST_FINGERPRINT
-        and spec.task.epochs == spec.task.experiment.recipe.epochs
-    )
-    if not kept and is_default and store.awaits_runs(spec.task.experiment.name):
-        return []
-    return list(dict.fromkeys(kept)) or [spec.task.seed]
+    return list(dict.fromkeys(store.committed_seeds(spec))) or [spec.task.seed]
 
 
 @contextmanager
@@ -235,8 +225,7 @@ def study(
         protocol: `replicate` (evaluate on the test set after every epoch, as 2019
             did) or `holdout` (validate on held-out training images).
         seeds: one run of each experiment for each seed, whole numbers from 0. With
-            None these are the seeds of its committed runs, else 0; none for a model
-            of 2019 whose committed runs are still to come.
+            None these are the seeds of its committed runs, else 0.
         epochs: instead of the profile's.
         train_size: instead of the profile's.
         out: the output folder; runs that are there are not trained again.

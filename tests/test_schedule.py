@@ -10,7 +10,6 @@ import pytest
 from conftest import EXPERIMENTS, EXPLODES, TINY, make_spec, run_through, stored_runs
 
 from mnistlab import (
-    comparison,
     environment,
     models,
     plots,
@@ -227,21 +226,12 @@ def test_a_committed_run_counts_whatever_the_versions_and_is_said_to(
     assert store.find_run(tmp_path, spec) is None, "other training code is another run"
 
 
-def test_a_model_of_2019_without_committed_runs_is_not_trained_unasked(
-    digits, monkeypatch
-):
-    monkeypatch.setattr(store, "committed_runs", lambda name: ())
-    b71 = EXPERIMENTS["conv7_b71"]
-    mine = replace(b71, name="conv7_mine")
-    names = [s.task.experiment.name for s in study.specify([b71, mine], digits)]
-    assert names == ["conv7_mine"]
-    assert len(study.specify([b71], digits, seeds=[0])) == 1
-    assert len(study.specify([b71], digits, profile="quick")) == 1
-    text = plots.learning_curve(b71, []).texts[0].get_text()
-    assert "run_all.py --only conv7 --seeds 1 trains it" in text
-    monkeypatch.setattr(tables.board, "awaits_runs", lambda name: name == "conv7_b71")
-    said = tables.missing(comparison.Gathered([], [], [], None)).data
-    assert "No full run is committed yet** of conv7_b71;" in said
+def test_a_model_without_runs_has_seed_0_and_a_sentence_in_place_of_its_curve(digits):
+    mine = replace(EXPERIMENTS["conv7_b71"], name="conv7_mine")
+    assert [spec.task.seed for spec in study.specify([mine], digits)] == [0]
+    curve, violins = plots.learning_curve(mine, []), plots.weight_violins(mine, [])
+    for figure in (curve.figure, violins):
+        assert plots.alt_text(figure) == "There is no run of conv7_mine here."
 
 
 def test_what_a_training_may_take_is_told_from_the_committed_times(digits):

@@ -60,15 +60,6 @@ def runs_of(experiment: Experiment, runs: Sequence[Run]) -> list[Run]:
     return by_model(runs).get(experiment.name, [])
 
 
-def awaited(experiment: Experiment) -> str:
-    """What to show of a model of 2019 whose full run is not committed yet."""
-    family = experiment.name.partition("_")[0]
-    return (
-        f"{experiment.name} has no committed full run yet. "
-        f"python run_all.py --only {family} --seeds 1 trains it: hours."
-    )
-
-
 def learning_curve(
     experiment: Experiment,
     runs: Sequence[Run],
@@ -85,7 +76,7 @@ def learning_curve(
     """
     own = runs_of(experiment, runs)
     if not own:
-        return look.nothing(ax, awaited(experiment))
+        return look.nothing(ax, f"There is no run of {experiment.name} here.")
     first, *others = own
     whole = runs_of(experiment, [run for run in full if run.compares_with_2019])
     told = ""

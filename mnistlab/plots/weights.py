@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mnistlab.forward import activations
 from mnistlab.models.experiment import IMAGE_SIDE, Experiment
 from mnistlab.plots import look
-from mnistlab.plots.curves import awaited, runs_of
+from mnistlab.plots.curves import runs_of
 from mnistlab.runs import Run
 
 VIOLINS = ("#3b6fd1", "#d1493b", "#e8c233")  # 2019's blue, red, yellow
@@ -25,7 +25,8 @@ def weight_violins(experiment: Experiment, runs: Sequence[Run]) -> Figure:
     """
     own = runs_of(experiment, runs)
     if not own:
-        return look.figure_of(look.nothing(None, awaited(experiment)))
+        why = f"There is no run of {experiment.name} here."
+        return look.figure_of(look.nothing(None, why))
     run = own[0]
     kernels = run.record["kernels"]
     width = 1.1 * len(kernels) + 1.5

@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from mnistlab import comparison, reported
+from mnistlab import comparison
 from mnistlab.claims import FAIR_PAIRS
 from mnistlab.comparison import Gathered
 from mnistlab.judging import LEAST_SEEDS
 from mnistlab.models import COLLECTION
 from mnistlab.models.experiment import Experiment
 from mnistlab.runs import Run
-from mnistlab.store import awaits_runs
 from mnistlab.tables import base
 from mnistlab.tables.architectures import distinct, regularization, settings
 
@@ -45,17 +44,10 @@ def scores(runs: Sequence[Run]) -> base.Table:
 
 def missing(gathered: Gathered) -> Markdown:
     """A sentence that names the runs this build does not have."""
-    sentences = []
-    if gathered.missing:
-        names = ", ".join(spec.title for spec in gathered.missing)
-        sentences.append(f"**Missing in this build** and not shown: {names}.")
-    awaited = [name for name in reported.finals() if awaits_runs(name)]
-    if awaited:
-        sentences.append(
-            f"**No full run is committed yet** of {', '.join(awaited)}; "
-            "`run_all.py --only FAMILY --seeds 1` trains those of a family, for hours."
-        )
-    return Markdown(" ".join(sentences) or "Every model has its runs in this build.")
+    if not gathered.missing:
+        return Markdown("Every model has its runs in this build.")
+    names = ", ".join(spec.title for spec in gathered.missing)
+    return Markdown(f"**Missing in this build** and not shown: {names}.")
 
 
 def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> base.Table:
