@@ -95,7 +95,7 @@ WANTED = (
            protocol="holdout"),
     Wanted("B with rows of unit length, as a control", ROWS, (0,)),
     Wanted("B with columns of unit length, as a control", COLUMNS, (0,)),
-    # Three hours of one core for each of B71, and nine for B72.
+    # One to three hours of one core for each of B71, two to nine for B72.
     Wanted("B71 again, for B-2", _named("conv7_b71")),
     Wanted("the more expensive of B's deepest, for B-2", _named("conv7_b72"), (0,)),
 )  # fmt: skip

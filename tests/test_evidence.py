@@ -268,6 +268,17 @@ def numbers_of_the_findings(runs, digits):
     ends = [f"{run.history[-1]['val_loss']:.3f}" for run in b71]
     yield f"{then.test_loss:.3f} (ours: {listed(ends)})"
 
+    # B72
+    (b72,), then = found["conv7_b72"], said["conv7_b72"]
+    (end,), loss = in_percent([judging.accuracy(b72)]), b72.history[-1]["val_loss"]
+    yield f"It ends at {end} % with a test loss of {loss:.3f}, where"
+    yield f"2019 has {100 * then.test_accuracy:.2f} % and {then.test_loss:.3f}."
+    log = reported.history("conv7_b72")
+    printed = {entry["epoch"]: entry["loss"] for entry in log if entry["loss"]}
+    ratios = [loss / b72.history[int(n) - 1]["loss"] for n, loss in printed.items()]
+    ratio = np.exp(np.mean(np.log(ratios)))
+    yield f"are {ratio:.2f} times ours over the {names[len(ratios)]} epochs that it"
+
     # D2
     printed = reported.history("conv5_d2")
     yield f"{100 * printed[0]['val_accuracy']:.2f} % after an epoch"
