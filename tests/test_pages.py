@@ -94,7 +94,7 @@ def test_a_model_without_runs_is_named(real_runs):
     a2 = EXPERIMENTS["conv2_a2"]
     for plot in (plots.learning_curve, plots.weight_violins):
         text = plot(a2, real_runs).figure.axes[0].texts[0].get_text()
-        assert text.startswith("conv2_a2 has no committed full run yet.")
+        assert text == "There is no run of conv2_a2 here."
 
 
 def test_there_is_a_violin_for_every_kernel_under_its_own_name(real_runs):

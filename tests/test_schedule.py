@@ -12,7 +12,6 @@ from conftest import EXPERIMENTS, EXPLODES, TINY, make_spec, run_through, stored
 from mnistlab import (
     environment,
     models,
-    plots,
     progress,
     runs,
     schedule,
@@ -226,12 +225,9 @@ def test_a_committed_run_counts_whatever_the_versions_and_is_said_to(
     assert store.find_run(tmp_path, spec) is None, "other training code is another run"
 
 
-def test_a_model_without_runs_has_seed_0_and_a_sentence_in_place_of_its_curve(digits):
+def test_a_model_without_committed_runs_is_trained_with_seed_0(digits):
     mine = replace(EXPERIMENTS["conv7_b71"], name="conv7_mine")
     assert [spec.task.seed for spec in study.specify([mine], digits)] == [0]
-    curve, violins = plots.learning_curve(mine, []), plots.weight_violins(mine, [])
-    for figure in (curve.figure, violins):
-        assert plots.alt_text(figure) == "There is no run of conv7_mine here."
 
 
 def test_what_a_training_may_take_is_told_from_the_committed_times(digits):
