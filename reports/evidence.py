@@ -9,7 +9,6 @@ again; `tables` (`make tables`) writes what the README says of them.
 
 import base64
 import json
-import random
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ from mnistlab.store import EVIDENCE, evidence
 from mnistlab.study import load_runs, lock_output, specify
 from reports import summary
 from reports.story import tell
-from reports.verify import cheapest_first, verify_runs, verify_weights
+from reports.verify import in_order, verify_runs, verify_weights
 
 README = PACKAGE.parent / "README.md"
 FIGURE = PACKAGE.parent / "docs" / "then_and_now.png"
@@ -247,7 +246,8 @@ def show() -> None:
 
 @command.command()
 @click.option("--count", default=5, show_default=True, type=click.IntRange(1),
-              help="How many records, the cheapest of each family first.")  # fmt: skip
+              help="How many records: of a machine like this one first, and of these "
+                   "the cheapest of each family.")  # fmt: skip
 @click.option("--random", "at_random", is_flag=True,
               help="Choose them at random instead.")  # fmt: skip
 @click.option("--whole", is_flag=True,
@@ -263,8 +263,8 @@ def verify(count: int, at_random: bool, whole: bool) -> None:
         raise MnistlabError(
             "no record in results/ was made by this training code and these versions"
         )
-    pairs = random.sample(pairs, len(pairs)) if at_random else cheapest_first(pairs)
-    if not verify_runs(pairs[:count], dataset, epochs=None if whole else 1) or not good:
+    chosen = in_order(pairs, at_random)[:count]
+    if not verify_runs(chosen, dataset, epochs=None if whole else 1) or not good:
         raise MnistlabError("a record could not be reproduced")
 
 

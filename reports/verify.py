@@ -1,5 +1,6 @@
 """Check committed runs: predict from their weights, and train them again."""
 
+import random
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -106,3 +107,21 @@ def cheapest_first(pairs: Sequence[tuple[RunSpec, Run]]) -> list[tuple[RunSpec, 
         ranks[spec] = (again, counts[family, again], len(ranks))
         counts[family, again] += 1
     return sorted(pairs, key=lambda pair: ranks[pair[0]])
+
+
+def in_order(
+    pairs: Sequence[tuple[RunSpec, Run]], at_random: bool = False
+) -> list[tuple[RunSpec, Run]]:
+    """Records of a machine like this one first, because their bits can be compared.
+
+    Within these and the others the cheapest of each family come first, or any.
+    """
+    here, ordered = environment(), []
+    for is_like in (True, False):
+        some = [
+            (spec, run)
+            for spec, run in pairs
+            if same_machine(run.record["environment"], here) == is_like
+        ]
+        ordered += random.sample(some, len(some)) if at_random else cheapest_first(some)
+    return ordered

@@ -450,6 +450,15 @@ def test_the_cheapest_of_each_family_are_verified_first(digits):
     assert len(set(names[: len(names) // 2])) == len(names) // 2, "each, then again"
 
 
+def test_records_of_a_like_machine_are_verified_before_others(trained):
+    spec, run = trained
+    there = a_copy(run)
+    there.record["environment"]["processor_model"] = "another"
+    for at_random in (False, True):
+        pairs = verify.in_order([(spec, there), (spec, run)], at_random)
+        assert [other for _, other in pairs] == [run, there]
+
+
 def test_on_another_processor_it_compares_accuracies_and_says_so(
     trained, digits, capsys
 ):
