@@ -74,22 +74,19 @@ def _sentences(runs: Sequence[Run], verdicts: str) -> list[str]:
     at_end = {name: judging.reproduction(name, runs).verdict for name in names}
     ends = Counter(at_end.values())
     ways = Counter(judging.trajectory(name, runs).verdict for name in names)
-    waits = ends[judging.NOT_TESTED]
-    off = ", ".join(
-        reported.title(name)
-        for name, verdict in at_end.items()
-        if verdict == judging.NOT_REPRODUCED
+    off, waiting = (
+        "; ".join(reported.title(name) for name in names if at_end[name] == verdict)
+        for verdict in (judging.NOT_REPRODUCED, judging.NOT_TESTED)
     )
+    tested = len(names) - ends[judging.NOT_TESTED]
     accuracy = (
-        f"Test accuracy: of {len(names) - waits} models with enough runs, 2019's "
+        f"Test accuracy: of {tested} models with enough runs, 2019's "
         f"figure is reproduced for {ends[judging.REPRODUCED]}, not reproduced for "
         f"{ends[judging.NOT_REPRODUCED]}{f' ({off})' if off else ''}, and undecided "
         f"for {ends[judging.UNDECIDED]}, whose runs differ too much to tell."
     )
-    if waits:
-        accuracy += (
-            f" Not tested yet, with fewer runs than planned: {waits} of {len(names)}."
-        )
+    if waiting:
+        accuracy += f" Not tested yet, with fewer runs than planned: {waiting}."
     compared = sum(ways.values()) - ways[judging.NOT_TESTED]
     return [
         accuracy,
@@ -181,13 +178,15 @@ def _d2(runs: Sequence[Run]) -> str:
     if _is_near(ratios):
         return f"{text}, the same beginning."
     text += ". Its summary prints no dropout rates:"
+    explained = False
     for rate, control in D2_DROPOUTS.items():
         # It is trained for the first epochs only.
         if found := [run for run in runs if run.name == control.name]:
             ratios = _beginnings("conv5_d2", found)
+            explained |= _is_near(ratios)
             verb = "explains" if _is_near(ratios) else "does not explain"
             text += f" all at {rate} {verb} them ({_range(ratios)} times);"
-    return f"{text[:-1]}."
+    return f"{text[:-1]}.{'' if explained else ' What does is unknown.'}"
 
 
 def _c2(runs: Sequence[Run]) -> str:

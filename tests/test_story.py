@@ -39,6 +39,7 @@ def test_d2s_sentence_says_what_its_runs_and_its_control_show():
     explained = story._d2([other, good])
     assert ": 2.00 times ours. Its summary" in explained
     assert explained.endswith(": all at 0.5 explains them (0.99 times).")
+    assert story._d2([other, bad]).endswith(" What does is unknown.")
     wrong = "all at 0.5 does not explain them"
     assert f"{wrong} (0.67 times)." in story._d2([other, bad])
     assert f"{wrong} (0.67 to 0.99 times)." in story._d2([other, good, bad]), "all must"

@@ -158,8 +158,8 @@ def learning_curves(runs: Sequence[Run]) -> Figure:
     return look.describe(
         figure,
         f"Error on validation images over epochs of {len(models)} models in "
-        f"{len(families)} families, lower is better; {alone} models have "
-        "one seed and no band.",
+        f"{len(families)} families, lower is better; of one seed, and without a band: "
+        f"{alone}.",
     )
 
 

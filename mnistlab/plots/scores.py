@@ -68,11 +68,12 @@ def accuracies(runs: Sequence[Run], ax: Axes | None = None) -> Axes:
     if reported_at:
         handles.append(plt.Line2D([], [], color="k", marker="x", ls="", label="2019"))
     ax.legend(handles=handles, fontsize=8)
+    lowest = min(scores, key=lambda name: scores[name].mean)
     return look.describe(
         ax,
         f"Test accuracy of {len(names)} models. On top is {best} with "
-        f"{100 * scores[best].mean:.2f} %, at the bottom {names[0]} with "
-        f"{100 * scores[names[0]].mean:.2f} %.",
+        f"{100 * scores[best].mean:.2f} %; the lowest mean is {lowest}'s, "
+        f"{100 * scores[lowest].mean:.2f} %.",
     )
 
 
