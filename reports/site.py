@@ -169,20 +169,18 @@ def finished(tree: Any, root: str = "") -> str:
     """A parsed page as text: wide tables scroll, links lead to copies of records."""
     for lines in tree("pre"):
         lines["tabindex"] = "0"  # to scroll without a mouse
+    # The duel has full runs as 2019's only.
+    full = {f"{r.name}/{r.key16}" for r in evidence() if r.compares_with_2019}
     for table in tree("table"):
         box = table.wrap(tree.new_tag("div", attrs=SCROLL))
-        box.insert_after(BeautifulSoup(_duel(table, root), "html.parser"))
+        box.insert_after(BeautifulSoup(_duel(table, root, full), "html.parser"))
     for link in tree("a", href=RECORD):
         link["href"] = RECORD.sub(rf"{root}runs/\1/\2.json", link["href"])
     return str(tree)
 
 
-def _duel(table: Any, root: str) -> str:
-    """A link to the duel of the first two models of a table, if it has as many.
-
-    The duel has full runs as 2019's only.
-    """
-    full = {f"{r.name}/{r.key16}" for r in evidence() if r.compares_with_2019}
+def _duel(table: Any, root: str, full: Collection[str]) -> str:
+    """A link to the duel of the first two models of a table, if it has as many."""
     firsts: dict[str, str] = {}
     for link in table("a", href=RECORD):
         run = RECORD.sub(r"\1/\2", link["href"])
