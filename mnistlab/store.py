@@ -184,7 +184,10 @@ def read_run(folder: Path, status: str = "reused") -> Run | None:
 
 def stored_run(out: Path, spec: RunSpec) -> Run | None:
     """The run of a specification that was stored in this output folder, or None."""
-    return read_run(run_folder(out, spec))  # its key names the folder
+    run = read_run(run_folder(out, spec))
+    if run is not None and run.record["key"] != run_key(spec):
+        return None
+    return run
 
 
 @cache
