@@ -98,6 +98,8 @@ def _read(source: str) -> Dataset:
     name = (path.stem if path.is_file() else path.name).lower()
     if found == MNIST_FINGERPRINT:
         name = "mnist"
+    elif source == "mnist":
+        raise DataError(f"{path}: expected MNIST, got arrays of {found[:12]}")
     elif name == "mnist":
         name = "another mnist"
     x_train, y_train, x_test, y_test = arrays
