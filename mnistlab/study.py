@@ -142,17 +142,12 @@ def specify(
             image_data_format="channels_last",
         )
         first = RunSpec(task, dataset.name, dataset.fingerprint, profile, backend)
-        wanted = _usual_seeds(first) if seeds is None else asked_seeds
+        wanted = asked_seeds or store.committed_seeds(first) or [0]
         specs += [
             replace(first, task=replace(task, seed=_count("seeds", seed, 0)))
             for seed in wanted
         ]
-    return list(dict.fromkeys(specs))  # a seed may have been given twice
-
-
-def _usual_seeds(spec: RunSpec) -> list[int]:
-    """The seeds of the committed runs of a specification, or its own seed."""
-    return list(dict.fromkeys(store.committed_seeds(spec))) or [spec.task.seed]
+    return list(dict.fromkeys(specs))  # a seed may be there twice
 
 
 @contextmanager

@@ -173,7 +173,8 @@ def finished(tree: Any, root: str = "") -> str:
     full = {f"{r.name}/{r.key16}" for r in evidence() if r.compares_with_2019}
     for table in tree("table"):
         box = table.wrap(tree.new_tag("div", attrs=SCROLL))
-        box.insert_after(BeautifulSoup(_duel(table, root, full), "html.parser"))
+        if link := _duel(table, root, full):
+            box.insert_after(BeautifulSoup(link, "html.parser"))
     for link in tree("a", href=RECORD):
         link["href"] = RECORD.sub(rf"{root}runs/\1/\2.json", link["href"])
     return str(tree)
