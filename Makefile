@@ -91,7 +91,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@# JupyterLab would ask on its first start whether to look for news.
 	@mkdir -p $(dir $(OVERRIDES)) && echo '$(NO_NEWS)' > $(OVERRIDES)
 	@# Outputs that JupyterLab saves do not reach git: the filter of .gitattributes.
-	@if git rev-parse --git-dir >/dev/null 2>&1; then \
+	@# Not those of a repository around this folder.
+	@if test -e .git && git rev-parse --git-dir >/dev/null 2>&1; then \
 		git config filter.nbstripout.clean \
 			".venv/bin/nbstripout --keep-id --extra-keys '$(STRIP)'" && \
 		git config filter.nbstripout.smudge cat; fi

@@ -78,7 +78,7 @@ def command(
     if workers and scheduler:
         raise StudyError("--workers and --scheduler exclude each other; give one")
     out = Path(out).absolute()
-    dataset = dataset and data.resolve(dataset)
+    dataset = None if dataset is None else data.resolve(dataset)
     images = data.load(dataset or "mnist")
     given = {
         "dataset": dataset,
@@ -140,13 +140,14 @@ def _run(planned, workers, scheduler, timeout, cell_timeout):
     out, missing = planned.out, planned.missing
     waiting = dict.fromkeys((page.name for page in planned.pages), "waiting")
     at_a_time = workers or cpu_count()
-    board = Board(expected_seconds(list(missing)), at_a_time, waiting)
+    expected = expected_seconds(list(missing))
+    board = Board(expected, 1 if scheduler else at_a_time, waiting)
     # Should this build end in the middle, nobody is to take an old summary for its own.
     (out / "summary.json").unlink(missing_ok=True)
     site.begin(out, planned.names, waiting)
     there = len(planned.specs) - len(missing)
     click.echo(f"Runs: {len(missing)} to train, {there} reused.")
-    if missing:
+    if missing and not scheduler:  # of its machines nothing is known
         click.echo(forecast(board))
     with in_terminal(board) as (of_run, of_page):
 
@@ -172,8 +173,10 @@ def _run(planned, workers, scheduler, timeout, cell_timeout):
     _final_table(planned, published, board.elapsed)
     click.echo(f"Site: {(out / 'site' / 'index.html').as_uri()}")
     if interrupted:
-        way = "the same command" + " without --fresh" * planned.fresh
-        click.echo(f"Interrupted; {way} goes on from here.")
+        way = "the same command goes on from here"
+        if planned.fresh:
+            way = "without --fresh its runs go on, but for those that are in results/"
+        click.echo(f"Interrupted; {way}.")
     elif ended_by is not None:
         raise ended_by  # told in a line, after what is complete was published
     return code

@@ -75,22 +75,24 @@ def running_cluster(address: str) -> Iterator[Any]:
 
     try:
         client = Client(address, timeout="10s")
-    except (OSError, ValueError, MemoryError) as error:
-        # Dask takes what another program answers for the length of a message.
+    except (OSError, ValueError, MemoryError, TypeError, RuntimeError) as error:
+        # Dask takes what another program answers for the length of a message, and
+        # says of TLS that it is not set up.
         raise ScheduleError(
             f"--scheduler {address}: expected a Dask scheduler to answer there within "
-            "10 seconds, and none did; start one with `dask scheduler` (README.md)"
+            f"10 seconds, and none did ({error}); start one as docs/cluster.md says"
         ) from error
     with _muted("distributed.client"), _muted("distributed.batched"), client:
         try:
             yield client
         except (OSError, CancelledError) as error:
-            gone = isinstance(error, CommClosedError) or client.status != "running"
-            if not gone:
+            # Epochs are cancelled by nobody but a scheduler that starts again.
+            gone = isinstance(error, (CommClosedError, CancelledError))
+            if not gone and client.status == "running":
                 raise  # the disk is full, for instance
             raise SchedulerGone(
-                f"--scheduler {address}: the scheduler is gone; the same command "
-                "goes on from the epochs that have finished"
+                f"--scheduler {address}: the scheduler is gone; the same command goes "
+                "on from the epochs that have finished"
             ) from error
 
 

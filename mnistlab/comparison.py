@@ -63,7 +63,7 @@ class Gathered:
 
     def _repr_html_(self) -> str:
         own = sum(run.status != "evidence" for run in self.runs)
-        kept = f"{len(self.evidence)} committed full runs"
+        kept = f"{len(self.evidence)} committed runs"
         return f"<p>{own} runs of this build; {kept}.</p>"
 
 

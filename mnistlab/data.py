@@ -4,7 +4,7 @@ import hashlib
 import html
 import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -87,19 +87,21 @@ def _check_mnist(folder: Path) -> None:
             )
 
 
-@lru_cache(maxsize=2)
-def _read(source: str) -> Dataset:
-    path = Path(source)
-    if source == "mnist":
-        path = MNIST
-        _check_mnist(path)
+@cache
+def _mnist() -> Dataset:
+    _check_mnist(MNIST)
+    digits = _read(MNIST)
+    if digits.fingerprint != MNIST_FINGERPRINT:
+        raise DataError(f"{MNIST}: expected MNIST, got {digits.fingerprint[:12]}")
+    return digits
+
+
+def _read(path: Path) -> Dataset:
     arrays = read_files(path)
     found = fingerprint(*arrays)
     name = (path.stem if path.is_file() else path.name).lower()
     if found == MNIST_FINGERPRINT:
         name = "mnist"
-    elif source == "mnist":
-        raise DataError(f"{path}: expected MNIST, got arrays of {found[:12]}")
     elif name == "mnist":
         name = "another mnist"
     x_train, y_train, x_test, y_test = arrays
@@ -123,4 +125,5 @@ def load(dataset: str = "mnist") -> Dataset:
     >>> digits.x_train.shape, digits.x_train.dtype, len(digits.x_test)
     ((60000, 28, 28), dtype('uint8'), 10000)
     """
-    return _read(resolve(dataset))
+    source = resolve(dataset)
+    return _mnist() if source == "mnist" else _read(Path(source))

@@ -26,6 +26,9 @@ BACKEND_PACKAGES = {
 }
 # Variables that may decide numbers or the device, and are not reset in a worker.
 RECORDED = ("CUBLAS_", "CUDA_VIS", "GLIBC_", "JAX_", "NPY_", "NVIDIA_TF32", "XLA_")
+# What Linux says of a processor, of x86 and of ARM, that tells it from others.
+IDENTIFYING = ("cpu family", "model", "stepping", "CPU implementer", "CPU part",
+               "CPU revision")  # fmt: skip
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -114,10 +117,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _cpuinfo("model name") or platform.machine(),
         # Several processors have one name.
-        "processor_model": " ".join(
-            map(_cpuinfo, ("cpu family", "model", "stepping"))
-        ).strip()
-        or platform.processor(),
+        "processor_model": " ".join(filter(None, map(_cpuinfo, IDENTIFYING))),
         "gpus": nvidia_smi("name"),  # used or not
         "cores": os.cpu_count(),
         "variables": {k: v for k, v in os.environ.items() if k.startswith(RECORDED)},
@@ -180,5 +180,7 @@ def gpus() -> list[str]:
         visible = " ".join(nvidia_smi("index"))
     names = visible.replace(",", " ").split()
     script = "import keras; print(len(keras.distribution.list_devices('gpu')))"
+    if os.environ["KERAS_BACKEND"] == "torch":  # of which Keras cannot say it
+        script = "import torch; print(torch.cuda.device_count())"
     answer = _answer([sys.executable, "-c", script], 120) if names else []
     return names[: int(answer[-1])] if answer else []

@@ -9,6 +9,8 @@ A part is a quantity, one value for each seed, and the range in which it must li
 * With k parts in its statement, a part's interval is Student's of the mean, at level
   1 - 0.05/k. Whole numbers that are all equal, as epochs may be, count as that value
   ± 0.5.
+* Processor times of an epoch are medians over all runs of a model on the processor,
+  also those of other seeds: a ratio of times is one number, without a spread.
 * A part is supported if the interval is within the range, contradicted if it is wholly
   outside or, where an equivalence range is given, within that; else undecided.
 * A statement is contradicted if any of its parts is, supported if all are, else
@@ -282,7 +284,8 @@ def reproduction(name: str, runs: Sequence[Run]) -> Reproduction:
     if not interval.low <= said <= interval.high:
         verdict = NOT_REPRODUCED
     else:
-        verdict = REPRODUCED if interval.half_width <= WIDEST else UNDECIDED
+        is_narrow = (interval.high - interval.low) / 2 <= WIDEST
+        verdict = REPRODUCED if is_narrow else UNDECIDED
     return Reproduction(verdict, values, said, interval)
 
 
@@ -295,7 +298,7 @@ def log_ratio(run: Run, printed: Sequence[Mapping[str, float | None]]) -> float 
     logs = [
         np.log(entry["loss"] / run.history[int(entry["epoch"] or 0) - 1]["loss"])
         for entry in printed
-        if entry["loss"] is not None
+        if entry["loss"] is not None and int(entry["epoch"] or 0) <= len(run.history)
     ]
     return float(np.mean(logs)) if logs else None
 

@@ -49,7 +49,7 @@ class Board(JupyterMixin):
 
     Attributes:
         expected: processor seconds of each run that is to be trained.
-        workers: how many of them are trained at a time.
+        workers: how many of them are trained at a time; grows with what is reported.
         pages: what is known of each notebook.
         last: the latest report of each run.
         resumed: how many epochs a run had when it began.
@@ -71,6 +71,7 @@ class Board(JupyterMixin):
             history = self.last[spec].history
             progress = Progress(progress.kind, spec, history, progress.message)
         self.last[spec] = progress
+        self.workers = max(self.workers, len(self.running))
 
     @property
     def elapsed(self) -> float:

@@ -211,7 +211,7 @@ def _train(
                 begin(waiting.pop(0), worker)
         if not running:
             refused = [reason for reason in known.values() if reason]
-            if refused and not accepted:
+            if refused and "" not in known.values():  # else it may come back
                 raise clusters.ScheduleError(
                     f"none of the cluster's workers may be used: {'; '.join(refused)}"
                 )

@@ -23,11 +23,6 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    @property
-    def half_width(self) -> float:
-        """Half of its width."""
-        return (self.high - self.low) / 2
-
 
 def all_equal(values: Sequence[float]) -> bool:
     """Whether values differ by no more than rounding: their interval has no width.

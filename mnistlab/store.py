@@ -27,6 +27,11 @@ from mnistlab.record import SCHEMA, make_record
 from mnistlab.runs import Run, RunSpec, experiment_from, key_parts, run_key
 
 EVIDENCE = PACKAGE.parent / "results"
+# What reading JSON and .npz files of any content may raise.
+UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class StoreError(MnistlabError, OSError):
@@ -40,8 +45,8 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"cannot write {path}: {error.strerror}; make room or use another "
-            "--out, and the same command goes on from here"
+            f"cannot write {path}: {error.strerror}; make room, and the same command "
+            "goes on from here, or begin in another output folder"
         ) from error
 
 
@@ -121,7 +126,8 @@ def write_run(
     write_atomically(folder / "predictions.npz", predictions)
     text = json.dumps(record, indent=1, allow_nan=False)
     write_atomically(folder / "run.json", text.encode())
-    (folder / "state.npz").unlink(missing_ok=True)
+    for left in (folder / "state.npz", *folder.glob(".*.npz.*")):  # some by a kill
+        left.unlink(missing_ok=True)
     return Run(json.loads(text), folder, "trained")
 
 
@@ -172,8 +178,7 @@ def read_run(folder: Path, status: str = "reused") -> Run | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         _check(record, path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError,
-            RecursionError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except UNREADABLE as error:
         if not path.exists():
             return None
         reason = f"{type(error).__name__}: {error}"
@@ -200,13 +205,11 @@ def committed_runs(name: str) -> tuple[Run, ...]:
 
 def _committed_like(spec: RunSpec, *but: str) -> list[Run]:
     """The committed runs that have a specification's key parts, apart from `but`."""
-
-    def others(parts: dict[str, Any]) -> dict[str, Any]:
-        return {name: part for name, part in parts.items() if name not in but}
-
-    wanted = others(key_parts(spec))
-    runs = committed_runs(spec.task.experiment.name)
-    return [run for run in runs if others(run.record["key_parts"]) == wanted]
+    found = list(committed_runs(spec.task.experiment.name))
+    for name, part in key_parts(spec).items():
+        if name not in but:
+            found = [run for run in found if run.record["key_parts"].get(name) == part]
+    return found
 
 
 def committed(spec: RunSpec) -> Run | None:
@@ -263,7 +266,7 @@ def read_checkpoint(out: Path, spec: RunSpec) -> bytes | None:
         epochs = len(train.read_history(state))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         warnings.warn(f"{path} is not used: {error}", stacklevel=2)
         return None
     return state if epochs < spec.task.epochs else None

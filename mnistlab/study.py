@@ -113,7 +113,7 @@ def specify(
     if seeds is not None and not asked_seeds:
         raise StudyError(f"seeds: expected numbers such as (0, 1, 2), got {seeds!r}")
     if epochs is not None:
-        _count("epochs", epochs)
+        epochs = _count("epochs", epochs)
     available = len(dataset.x_train)
     # Fewer than 12 leave nothing to validate on under holdout.
     asked = _count("train_size", available if train_size is None else train_size, 12)
@@ -137,7 +137,7 @@ def specify(
             seed=0,
             epochs=epochs or sizes.epochs or experiment.recipe.epochs,
             protocol=protocol,
-            train_size=train_size or min(sizes.train_size or available, available),
+            train_size=asked if train_size else min(sizes.train_size or asked, asked),
             test_size=min(sizes.test_size or len(dataset.x_test), len(dataset.x_test)),
             image_data_format="channels_last",
         )

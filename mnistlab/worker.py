@@ -75,7 +75,7 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         trim_threshold, mmap_threshold = -1, -3  # as malloc.h numbers them
         mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**30)
+        mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25)  # old glibc
 
 
 def _drop_variables() -> None:

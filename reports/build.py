@@ -22,7 +22,7 @@ from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import Progress
 from mnistlab.store import StoreError, find_run, make_folder, write_atomically
 from reports import pages, site
-from reports.pages import GATHERING, Page, Published
+from reports.pages import Page, Published
 
 PATIENCE = 3  # seconds that pages get to end well when the build is interrupted
 
@@ -56,7 +56,7 @@ class Build:
     @property
     def specs(self) -> list[RunSpec]:
         """The runs that the family notebooks show; those that gather ask for none."""
-        shown = [p.specs for p in self.pages if p.name not in GATHERING]
+        shown = [page.specs for page in self.pages if not page.gathers]
         return list(dict.fromkeys(sum(shown, ())))
 
 
@@ -230,7 +230,7 @@ def publish_pages(
     waits = {
         name: set(page.specs) & set(build.missing)
         for name, page in by_name.items()
-        if name not in GATHERING
+        if not page.gathers
     }
 
     def publish(page: Page) -> Published:
@@ -259,10 +259,8 @@ def publish_pages(
             spec = progress.spec
             if progress.kind == "failed":
                 build.failed[spec] = progress.message
-            elif progress.kind == "trained":
-                run = find_run(build.out, spec)
-                if run is not None:
-                    build.found[spec] = run
+            elif progress.run is not None:
+                build.found[spec] = progress.run
                 build.trained.add(spec)
             else:
                 return
@@ -294,8 +292,11 @@ def publish_pages(
     def outcome(page: Page) -> Published:
         future = futures.get(page.name)
         if future is not None and not future.cancelled():
+            error = future.exception()
+            if isinstance(error, OSError):  # it cannot be written
+                return Published(page, "failed", str(error))
             return future.result()
-        if page.name in GATHERING:
+        if page.gathers:
             return Published(page, "skipped", "comes after all others")
         return Published(page, "interrupted", "before it was executed")
 

@@ -11,10 +11,11 @@ from mnistlab import data
 from mnistlab.comparison import Gathered
 from mnistlab.data import Dataset
 from mnistlab.environment import package_digest
+from mnistlab.models import CONTROLS
 from mnistlab.runs import Run
 from mnistlab.store import evidence, runs_named, write_atomically
 from reports import site, touch
-from reports.pages import Published, read_published
+from reports.pages import Published, evidence_files, read_published
 from reports.story import TAILS, tell, tries
 
 
@@ -38,7 +39,7 @@ def write_site(
         package_digest(),
         about,
         sorted(current),
-        [(run.record["key"], run.has_weights) for run in evidence()],
+        evidence_files(),
         [(done.page.name, done.message) for done in published if not done.is_good],
         failed,
         images.fingerprint,
@@ -104,6 +105,8 @@ def _facts(about: dict[str, Any] | None) -> dict[str, str]:
         return {}
     runs = about["result"]["runs"]
     models = {run.partition("/")[0] for run in runs}
-    count = {"runs": f"{len(runs)}, of {len(models)} models"} if runs else {}
+    controls = sum(experiment.name in models for experiment in CONTROLS)
+    more = f", {controls} of them controls" if controls else ""
+    count = {"runs": f"{len(runs)}, of {len(models)} models{more}"} if runs else {}
     executed = about["executed"][:16].replace("T", " ")
     return {**count, **about["about"], "executed": executed}

@@ -54,6 +54,11 @@ class Page:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
 
+    @property
+    def gathers(self) -> bool:
+        """Whether it may show the runs of all families, and so comes after these."""
+        return self.name not in FIRST and "family" not in self.parameters
+
 
 @dataclass(frozen=True)
 class Published:
@@ -125,10 +130,12 @@ def default_parameters(path: Path) -> dict[str, Any]:
         if "parameters" in tags:
             try:
                 lines: list[Any] = ast.parse(source).body
-                return {
+                values = {
                     line.targets[0].id: ast.literal_eval(line.value) for line in lines
                 }
-            except (SyntaxError, ValueError, AttributeError) as error:
+                json.dumps(values, allow_nan=False)  # the summary has them
+                return values
+            except (SyntaxError, ValueError, TypeError, AttributeError) as error:
                 raise StudyError(
                     f"{path.name}: the cell tagged 'parameters' may only hold lines "
                     f"such as name = 1 ({error})"
@@ -241,10 +248,10 @@ def pages(
 def _specs(name: str, parameters: Mapping[str, Any], dataset: Dataset) -> list[RunSpec]:
     names = ("profile", "protocol", "seeds", "epochs", "train_size")
     how = {key: parameters[key] for key in names if key in parameters}
-    if name in GATHERING:
-        families = list(models.FAMILIES)
+    if "family" in parameters:
+        families = [parameters["family"]]
     else:
-        families = [parameters["family"]] if "family" in parameters else []
+        families = [] if name in FIRST else list(models.FAMILIES)
     return [spec for family in families for spec in specify(family, dataset, **how)]
 
 
@@ -286,17 +293,20 @@ def page_key_parts(
     Outputs and ids of cells are not among them, nor how a page is rendered. `expected`
     are runs that will have been trained by the time the page is executed.
     """
-    # Trained again, a run has other times.
-    times = {spec: run.record["finished"] for spec, run in found.items()}
-    times |= dict.fromkeys(expected, "expected")
+    runs = [
+        # Trained again, a run has other times.
+        (run_key(s), "expected" if s in expected else found[s].record["finished"])
+        for s in page.specs
+        if s in expected or s in found
+    ]
     family = page.parameters.get("family")
     # The source of models decides only the page of its family, which shows it.
     sources = frozenset(f"models/{name}.py" for name in (*models.FAMILIES, "recipes"))
     shown = (PACKAGE / f"models/{family}.py").read_text("utf-8") if family else ""
     parts: dict[str, Any] = {
-        "cells": read_cells(page.path),
+        "cells": [read_cells(page.path), *_named_files(page.path)],
         "package": package_digest(sources),
-        "runs": [(run_key(spec), times[spec]) for spec in page.specs if spec in times],
+        "runs": runs,
         "models": [shown, *(asdict(spec.task.experiment) for spec in page.specs)],
         "data": page.fingerprint,
         # What the data are is in its own part; of their path only the name is shown.
@@ -305,13 +315,28 @@ def page_key_parts(
         "versions": [platform.python_version(), package_versions(DISPLAY_PACKAGES)],
     }
     if page.specs:
-        names = (path.parent.name for path in EVIDENCE.glob("runs/*/*/run.json"))
         studies = sorted(PACKAGE.parent.glob("studies/*.json"))
-        parts["evidence"] = sorted(names), [path.read_text() for path in studies]
+        parts["evidence"] = evidence_files(), [path.read_text() for path in studies]
     return {
         name: hashlib.sha256(json.dumps(part, default=str).encode()).hexdigest()
         for name, part in parts.items()
     }
+
+
+def evidence_files() -> list[tuple[str, int]]:
+    """The files of all committed runs with their sizes: what the evidence is."""
+    files = sorted(EVIDENCE.glob("runs/*/*/*"))
+    return [(f.relative_to(EVIDENCE).as_posix(), f.stat().st_size) for f in files]
+
+
+def _named_files(path: Path) -> list[tuple[str, str]]:
+    """The files beside a notebook that it names, with their SHA-256."""
+    text = path.read_text("utf-8")
+    return [
+        (file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+        for file in sorted(path.parent.rglob("[!.]*.*"))
+        if file.is_file() and file.suffix != ".ipynb" and file.stem in text
+    ]
 
 
 def read_published(path: Path) -> dict[str, Any] | None:

@@ -26,8 +26,8 @@ import psutil
 from mnistlab.store import write_atomically
 
 SET_CHILD_SUBREAPER = 36  # as <linux/prctl.h> numbers it
+PATHS = ("source", "target")  # which papermill takes for templates
 MARK = "MNISTLAB_NOTEBOOK"  # in the environment of all that a notebook starts
-PATHS = ("source", "target")
 WAIT = 15  # seconds that the end of killed processes is waited for
 # Characters of a line of an error, of a cell's text, and of a notebook.
 MOST_LINE, MOST_TEXT, MOST_OUTPUT = 5_000, 500_000, 20_000_000
@@ -134,7 +134,6 @@ def run_job(job: Mapping[str, Any], kernel: Any) -> tuple[str, str, str]:
 
     try:
         papermill.execute_notebook(
-            # papermill takes paths for templates
             *(job[path].replace("{", "{{").replace("}", "}}") for path in PATHS),
             parameters=job["parameters"],
             cwd=job["cwd"],

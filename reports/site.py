@@ -16,7 +16,6 @@ from mnistlab import reported
 from mnistlab.models import COLLECTION
 from mnistlab.runs import FULL_MNIST, Run
 from mnistlab.store import evidence, write_atomically
-from reports import pages as notebooks
 from reports.pages import RECORD, read_published
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -62,7 +61,7 @@ def update_page(out: Path, name: str, names: Sequence[str], failure: str = "") -
         content = notebook.read_text("utf-8") if notebook.exists() else ""
         write_page(
             path,
-            (content, names, root, banner, _beside()),
+            (content, names, root, banner),
             lambda: render(content, name, names, site, root, banner),
         )
 
@@ -80,15 +79,6 @@ def update_page(out: Path, name: str, names: Sequence[str], failure: str = "") -
         status, when = failure.partition(":")[0], published["executed"]
         banner = f"The last execution ended as {status}; this page is of {when}."
     update(site / f"{name}.html", good, "", banner)
-
-
-def _beside() -> list[tuple[str, int, int]]:
-    """What pages may refer to beside the notebooks, as it is now."""
-    return [
-        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-        for file in sorted(notebooks.NOTEBOOKS.rglob("[!.]*.*"))
-        if file.suffix != ".ipynb" and file.is_file()
-    ]
 
 
 def render(

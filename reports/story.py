@@ -142,10 +142,11 @@ def _a3(runs: Sequence[Run]) -> str:
     debiased = _percents([scores["debiased"]["accuracy"] for scores in scored])
     return (
         f"A3 had {_percents([said])} after its first epoch in 2019. Ours has {plain} "
-        "as today's Keras evaluates batch normalisation, and the same weights have "
-        f"{debiased} as Keras 2.2.4 did. 2019's training losses are {adam} times ours "
-        f"with Adam, as in its code ({by_code.verdict}), and {adadelta} times with "
-        f"Adadelta, as in its table ({by_table.verdict})."
+        "if batch normalisation is evaluated as in today's Keras; the same weights "
+        f"have {debiased} if it is evaluated as in Keras 2.2.4. A3's code says Adam, "
+        f"its table Adadelta: 2019's training losses are {adam} times ours with Adam "
+        f"({by_code.verdict}), and {adadelta} times with Adadelta "
+        f"({by_table.verdict})."
     )
 
 

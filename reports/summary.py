@@ -6,15 +6,13 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from prettytable import PrettyTable, TableStyle
 
 from mnistlab import claims, judging, reported, tables
 from mnistlab.comparison import Gathered
 from mnistlab.models import COLLECTION
-from mnistlab.models.sizes import params
-from mnistlab.progress import duration
+from mnistlab.models.sizes import macs, params
 from mnistlab.runs import Run, RunSpec, run_key
 from reports.story import Story
 
@@ -38,15 +36,13 @@ def told(story: Story) -> str:
 
 def models_table(runs: Sequence[Run]) -> str:
     """The README's table: 2019's figure of each model, ours, and both verdicts."""
-    found = judging.comparable(runs)
     rows = []
     for name, experiment in COLLECTION.items():
         if name in reported.finals():
-            took = [r.record["cpu_seconds"] for r in found.get(name, {}).values()]
             row = tables.row_beside_2019(name, runs)
             row["seeds"] = row["seeds"] or ""
             row["parameters"] = f"{params(experiment):,}"
-            row["CPU time"] = duration(float(np.mean(took))) if took else ""
+            row["multiply-adds"] = f"{macs(experiment):,}"
             rows.append(row)
     return _markdown(list(rows[0]), [list(row.values()) for row in rows])
 

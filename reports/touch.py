@@ -31,7 +31,7 @@ def write(
 
     `runs` are full runs on the test images of `dataset`, one of each model and seed.
     """
-    shown = [(run.record["key"], run.has_weights) for run in runs]
+    shown = [(r.record["key"], r.record["finished"], r.has_weights) for r in runs]
     parts = package_digest(), shown, names
 
     def draw() -> str:

@@ -33,6 +33,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 import run_all  # noqa: E402
 
+IN_GIT = pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="a source archive has no git"
+)
 ALL = [experiment for family in models.FAMILIES.values() for experiment in family]
 
 EXPERIMENTS = {experiment.name: experiment for experiment in (*ALL, *models.CONTROLS)}

@@ -201,6 +201,7 @@ OPTIONS = {
     "--workers 1 --scheduler tcp://x:1": "exclude each other",
     "--only mlp --scheduler tcp://127.0.0.1:1": "expected a Dask scheduler to answer",
     "--only mlp --scheduler nonsense://x": "expected a Dask scheduler to answer there",
+    "--dataset=": "is missing, found",
     "--out {here}/file": "cannot write into",
     "--out {here}/file/out": "cannot write into",
     "--out /proc/none": "cannot write into",
@@ -271,6 +272,7 @@ IMPOSSIBLE = {
     "conv_1: kernel_size": (conv(2, 0), flatten()),
     "conv_1: strides": (conv(2, 3, stride=0), flatten()),
     "dropout_1: rate": (dropout(1.5),),
+    "rate must be a fraction from 0 to below 1, got '0.5'": (dropout("0.5"),),
     "conv_1: padding": (conv(2, 3, padding="some"), flatten()),
     "dense_1: needs a row": (conv(2, 3), dense(4)),
     "output: needs a row; put a flatten() before it": (conv(2, 3),),
@@ -328,6 +330,10 @@ NOTEBOOKS = {
     "no parameters cell": (notebook(tags=False), "no cell is tagged 'parameters'"),
     "logic among parameters": (
         notebook("x = 1").replace(b"profile = 'quick'", b"import os"),
+        "may only hold lines such as name = 1",
+    ),
+    "a set among parameters": (
+        notebook("x = 1").replace(b"profile = 'quick'", b"digits = {3, 8}"),
         "may only hold lines such as name = 1",
     ),
     "a family that is none": (
@@ -432,6 +438,29 @@ def test_what_a_cell_says_holds_where_no_option_was_given(run, notebooks, tmp_pa
     assert "fail" not in seen("--profile", "smoke", "--dataset", own)
 
 
+def test_a_notebook_of_no_family_is_made_of_all_runs_and_the_files_it_names(
+    notebooks, tmp_path, monkeypatch
+):
+    """So it comes after the families, and is executed again when one of them is."""
+    write(notebooks, {"mine.ipynb": notebook("open('notes.csv')", DECLARE)})
+    monkeypatch.setattr(pages, "EVIDENCE", tmp_path / "results")
+    (page,) = pages.pages((), {}, {}, data.load())
+    assert page.gathers
+    assert {spec.task.experiment.name for spec in page.specs} == set(models.COLLECTION)
+
+    def changed(folder, files):
+        before = pages.page_key_parts(page, {})
+        write(folder, files)
+        after = pages.page_key_parts(page, {})
+        return {name for name in after if after[name] != before[name]}
+
+    assert changed(notebooks, {"notes.csv": b"1", "other.csv": b"1"}) == {"cells"}
+    assert changed(notebooks, {"other.csv": b"2"}) == set()
+    assert changed(notebooks, {"notes.csv": b"2"}) == {"cells"}
+    run = tmp_path / "results" / "runs" / "mlp_e1" / "0123456789abcdef"
+    assert changed(run, {"weights.npz": b"PK"}) == {"evidence"}
+
+
 SMALL = replace(TINY, name="small", layers=(dense(4),))
 
 
@@ -494,6 +523,7 @@ RECORDS = {
     "with another's predictions": edited(test_size=7),
     "without predictions": lambda folder: (folder / "predictions.npz").unlink(),
     "with half its predictions": replaced("predictions.npz", b"PK\3\4"),
+    "with empty predictions": replaced("predictions.npz", b""),
 }
 
 

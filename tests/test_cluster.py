@@ -20,8 +20,8 @@ import pytest
 from conftest import ROOT, TINY, command_of, make_spec, run_through, until
 from distributed import Client
 
-from mnistlab import schedule, store
-from mnistlab.clusters import ScheduleError, local_cluster
+from mnistlab import clusters, schedule, store
+from mnistlab.clusters import ScheduleError, SchedulerGone, local_cluster
 from mnistlab.environment import differences, identity, nvidia_smi
 from mnistlab.models.experiment import Experiment
 from mnistlab.models.layers import conv, flatten
@@ -249,6 +249,42 @@ def test_a_run_that_kills_its_worker_twice_has_failed_and_the_others_go_on(
     assert len(killed) == 2
     assert [result.kind for result in results] == ["failed", "trained"]
     assert "its worker process died twice" in results[0].message
+
+
+def test_workers_that_are_starting_again_are_waited_for_though_others_are_refused(
+    two_workers, digits, tmp_path, monkeypatch
+):
+    accepted, asked = clusters.accepted_workers, []
+
+    def none_for_a_moment(client, expected, known):
+        found = accepted(client, expected, known)
+        known["tcp://refused:1"] = "other code"
+        asked.append(found)
+        return [] if len(asked) == 2 else found
+
+    monkeypatch.setattr(clusters, "accepted_workers", none_for_a_moment)
+    with pytest.warns(UserWarning, match="no worker yet; waiting"):
+        (result,) = schedule.train_runs(
+            [make_spec(digits)], digits, tmp_path, scheduler=two_workers
+        )
+    assert result.kind == "trained"
+
+
+def test_a_cluster_that_another_user_restarts_is_told_and_nothing_is_lost(
+    two_workers, digits, tmp_path
+):
+    spec = make_spec(digits, SLOW, epochs=2, train_size=1437)
+
+    def restart(progress):
+        if progress.kind == "epoch":
+            with Client(two_workers) as other:
+                other.restart()
+
+    with pytest.raises(SchedulerGone, match="the same command goes on"):
+        schedule.train_runs(
+            [spec], digits, tmp_path, scheduler=two_workers, report=restart
+        )
+    assert store.read_checkpoint(tmp_path, spec)
 
 
 def test_a_full_disk_is_not_taken_for_a_lost_scheduler(

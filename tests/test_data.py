@@ -69,7 +69,6 @@ def test_files_that_may_not_be_read_are_one_sentence(folder, monkeypatch, name):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, name, refuse)
-    data._read.cache_clear()
     with pytest.raises(DataError, match="denied"):
         data.load(str(folder))
 
@@ -95,6 +94,13 @@ def test_a_folder_of_ones_own_is_a_data_set(folder, small):
     assert len(found.x_train) == 12
 
 
+def test_a_data_set_that_was_corrected_meanwhile_is_read_again(folder, small):
+    before = data.load(str(folder))
+    labels = folder / f"{TEST_LABELS}.gz"
+    labels.write_bytes(gzip.compress(idx_bytes((small[TEST_LABELS] + 1) % 10)))
+    assert data.load(str(folder)).fingerprint != before.fingerprint
+
+
 def test_mnist_is_known_by_its_pictures_wherever_it_lies(digits, tmp_path):
     copy = tmp_path / "elsewhere"
     shutil.copytree(data.MNIST, copy)
@@ -110,10 +116,10 @@ def test_a_file_of_the_package_that_is_damaged_or_gone_is_named(monkeypatch, tmp
     cut_off = labels.read_bytes()[:-1]
     for damage in (lambda: labels.write_bytes(cut_off), labels.unlink):
         damage()
-        data._read.cache_clear()
+        data._mnist.cache_clear()
         with pytest.raises(DataError, match="t10k-labels.*install mnistlab again"):
             data.load()
-    data._read.cache_clear()
+    data._mnist.cache_clear()
 
 
 def test_other_pictures_in_a_folder_called_mnist_are_not_mnist(folder):

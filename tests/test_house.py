@@ -13,9 +13,9 @@ from mnistlab import runs, store, train
 
 # Lines of code that each, and a module of it, may have; who removes some lowers them.
 MOST = {
-    "mnistlab": (5_070, 300),
-    "reports": (2_205, 300),
-    "run_all.py": (208, 208),
+    "mnistlab": (5_081, 300),
+    "reports": (2_217, 300),
+    "run_all.py": (211, 211),
 }
 NO_CODE = (
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,

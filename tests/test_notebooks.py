@@ -8,7 +8,7 @@ import sys
 
 import nbformat
 import pytest
-from conftest import ROOT, printed_by
+from conftest import IN_GIT, ROOT, printed_by
 
 from mnistlab import models
 from mnistlab.study import study
@@ -129,6 +129,7 @@ def test_what_jupyterlab_saves_is_stripped_before_git_sees_it(tmp_path):
         assert (tmp_path / f"{name}.ipynb").read_text().rstrip() == original, name
 
 
+@IN_GIT
 def test_git_applies_that_filter_to_notebooks():
     assert shutil.which("git")
     shown = printed_by("git", "check-attr", "filter", "notebooks/mlp.ipynb")

@@ -160,6 +160,27 @@ def test_an_unknown_quantity_is_refused(real_runs):
         plots.accuracy_against("speed", real_runs)
 
 
+def test_a_unit_of_a_dense_layer_is_drawn_as_the_image_it_looks_at(real_runs):
+    def drawn(*shape):
+        kernel = {"name": "dense_1", "shape": shape, "values": np.zeros(np.prod(shape))}
+        run = Run(real_runs[0].record | {"first_kernel": kernel}, None)
+        (ax,) = plots.filters([mlp_e1], [run]).axes
+        return ax.get_title() or ax.texts[0].get_text()
+
+    assert "28 × 28" in drawn(784, 16)
+    assert "14 × 14" in drawn(196, 10), "after a pooling"
+    assert "no runs" in drawn(150, 16), "which is no image"
+
+
+def test_a_figure_with_one_empty_panel_is_not_taken_for_an_empty_one(real_runs):
+    environment = real_runs[0].record["environment"] | {"processor_model": ""}
+    runs = [Run(r.record | {"environment": environment}, None) for r in real_runs]
+    figure = plots.costs(runs)
+    assert "says on which processor" in figure.axes[2].texts[0].get_text()
+    assert figure.get_gid() != plots.look.EMPTY
+    assert plots.costs([]).get_gid() == plots.look.EMPTY
+
+
 def test_without_runs_a_page_says_so_instead_of_failing(digits):
     confusion = plots.confusion([], digits.y_test)
     for drawn in (plots.accuracies([]), plots.costs([]).axes[0], confusion):
@@ -257,6 +278,8 @@ def test_a_definition_is_the_real_source_and_makes_the_same_experiment():
         del names[experiment.name]
         exec(source, names)  # our own source, to see that it is whole
         assert names[experiment.name] == experiment
+    nameless = tables.definition(replace(ALL[0], name="mlp_mine"))
+    assert "**mlp_mine**" in nameless.data, "it stands in its family's tuple"
 
 
 def test_reported_figures_are_those_of_the_files():

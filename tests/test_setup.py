@@ -6,7 +6,7 @@ import tomllib
 from importlib.metadata import PackageNotFoundError, metadata
 
 import yaml
-from conftest import ROOT, printed_by
+from conftest import IN_GIT, ROOT, printed_by
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -95,6 +95,7 @@ def test_the_readme_counts_right():
         assert f"`{family}`" in README
 
 
+@IN_GIT
 def test_no_data_no_build_and_no_large_file_is_in_git():
     for path in tracked():
         if path.parent == data.MNIST:
@@ -108,6 +109,7 @@ def test_no_data_no_build_and_no_large_file_is_in_git():
     assert printed_by("git", "check-ignore", *ignored).split() == ignored
 
 
+@IN_GIT
 def test_each_module_opens_with_why_it_exists():
     for path in tracked():
         if path.suffix == ".py":

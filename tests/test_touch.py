@@ -104,6 +104,9 @@ def test_weights_of_earlier_builds_go(tmp_path):
     old.write_text("")
     touch.write(tmp_path, [run], data.load(), ["mlp"])
     assert [path.stem for path in old.parent.glob("*")] == [run.name]
+    page = BeautifulSoup((tmp_path / "draw.html").read_text(), "html.parser")
+    cells = {len(row(["th", "td"])) for row in page.select("#answers tr")}
+    assert cells == {6}, "also of models without weights, or they cannot be sorted"
 
 
 def test_the_javascript_stays_small():
@@ -394,3 +397,5 @@ def test_a_duel_counts_as_numpy_does(page, pages):
     assert page.locator("#table td").all_inner_texts()[1:] == cells
     page.evaluate("location.hash = 'no_model/0,mlp_e1/0'")
     page.get_by_text("There is no run no_model/0 here").wait_for()
+    page.evaluate("location.hash = '100%'")
+    page.get_by_text("There is no run 100% here").wait_for()

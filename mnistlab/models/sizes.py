@@ -38,7 +38,8 @@ def _check(layer: Layer, name: str) -> None:
         elif setting == "padding":
             good, expected = value in ("valid", "same"), "'valid' or 'same'"
         elif setting == "rate":
-            good, expected = 0 <= value < 1, "a fraction from 0 to below 1"
+            good = isinstance(value, int | float) and 0 <= value < 1
+            expected = "a fraction from 0 to below 1"
         else:
             continue
         if not good:

@@ -34,8 +34,8 @@ def digit_grid(
     figure.suptitle(f"The first {len(titles)} images and their labels")
     return look.describe(
         figure,
-        f"{rows} rows of {columns} handwritten digits, each with its label above it; "
-        f"the first are {', '.join(titles[:10])}.",
+        f"{len(titles)} handwritten digits, each with its label above it; the first "
+        f"are {', '.join(titles[:10])}.",
     )
 
 

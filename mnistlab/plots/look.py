@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mnistlab.models import CONTROLS, FAMILIES
+from mnistlab.models import FAMILIES
 
 Drawn = TypeVar("Drawn", Axes, Figure)
 
@@ -20,7 +20,7 @@ PALETTE = seaborn.color_palette("colorblind")
 MARKERS = dict(zip(FAMILIES, "oDs^vP*", strict=False))  # a further family has one too
 _ORDER = {
     experiment.name: i
-    for family in (*FAMILIES.values(), CONTROLS)
+    for family in FAMILIES.values()
     for i, experiment in enumerate(family)
 }
 
@@ -73,10 +73,11 @@ def figure_of(ax: Axes) -> Figure:
 
 def nothing(ax: Axes | None, why: str = "There are no runs to show here.") -> Axes:
     """An empty panel that says why it is empty."""
-    ax = panel(ax, 7, 0.8)
+    if ax is None:
+        ax = panel(None, 7, 0.8)
+        ax.figure.set_gid(EMPTY)
     ax.set_axis_off()
     ax.text(0.5, 0.5, why, ha="center", va="center", wrap=True)
-    ax.figure.set_gid(EMPTY)
     return describe(ax, why)
 
 

@@ -55,13 +55,13 @@ def beginnings_of_d2(runs: Sequence[Run]) -> Figure:
     for shade, (rate, control) in zip(PALETTE[1:], D2_DROPOUTS.items(), strict=False):
         labels[control.name] = shade, f"ours, all dropouts {rate}"
     found = [run for run in runs if run.name in labels]
+    found = [run for run in found if run.name != "conv5_d2" or run.compares_with_2019]
     if not found:
         return figure_of(nothing(None))
     figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for run in found:
-        if run.name != "conv5_d2" or run.compares_with_2019:
-            losses = [entry["loss"] for entry in run.history]
-            _line(ax, losses, *labels[run.name])
+        losses = [entry["loss"] for entry in run.history]
+        _line(ax, losses, *labels[run.name])
     _log(ax, "conv5_d2", "loss")
     ax.set_yscale("log")
     ax.set_ylabel("training loss, log scale")

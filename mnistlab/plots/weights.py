@@ -9,7 +9,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from mnistlab.forward import activations
-from mnistlab.models.experiment import IMAGE_SIDE, Experiment
+from mnistlab.models.experiment import Experiment
 from mnistlab.plots import look
 from mnistlab.plots.curves import runs_of
 from mnistlab.runs import Run
@@ -59,10 +59,12 @@ def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
     """Draw the first kernel of each model, from its record: at most 32 filters.
 
     Blue is negative, red is positive, on the model's own scale. Of a dense layer each
-    unit's weights are laid out as the image they look at.
+    unit's weights are laid out as the image they look at; one whose inputs are no
+    square image is left out.
     """
     columns = 16
     shown = [own[0] for own in (runs_of(e, runs) for e in experiments) if own]
+    shown = [run for run in shown if _sees_image(run)]
     if not shown:
         return look.figure_of(look.nothing(None))
     counts = [run.record["first_kernel"]["shape"][-1] for run in shown]
@@ -72,7 +74,7 @@ def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
         first = run.record["first_kernel"]
         height, width = first["shape"][:2]
         if len(first["shape"]) == 2:
-            height = width = IMAGE_SIDE
+            height = width = math.isqrt(height)
         kernel = np.reshape(first["values"], (height, width, -1))
         limit = np.abs(kernel).max() or 1.0
         kernel = kernel[..., : 2 * columns]
@@ -93,6 +95,12 @@ def filters(experiments: Sequence[Experiment], runs: Sequence[Run]) -> Figure:
         f"The first layer's filters of {names}: small patches of negative weights in "
         "blue and positive ones in red.",
     )
+
+
+def _sees_image(run: Run) -> bool:
+    """Whether the first layer with weights sees an image, or one's pixels in a row."""
+    size, *others = run.record["first_kernel"]["shape"]
+    return len(others) > 1 or math.isqrt(size) ** 2 == size
 
 
 def feature_maps(

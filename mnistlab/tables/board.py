@@ -45,7 +45,7 @@ def scores(runs: Sequence[Run]) -> base.Table:
 def missing(gathered: Gathered) -> Markdown:
     """A sentence that names the runs this build does not have."""
     if not gathered.missing:
-        return Markdown("Every model has its runs in this build.")
+        return Markdown("No run that was asked for is missing.")
     names = ", ".join(spec.title for spec in gathered.missing)
     return Markdown(f"**Missing in this build** and not shown: {names}.")
 
@@ -78,16 +78,16 @@ def leader_board(runs: Sequence[Run], y_test: np.ndarray) -> base.Table:
         )
     text = (
         "<strong>Accuracy</strong>: share of the test images that are right after the "
-        "last epoch, the mean where there are several seeds; each seed is a link to "
-        "its record. <strong>Rank</strong>: where the model stands among the "
-        f"{len(ranks)} with {LEAST_SEEDS} seeds or more, with other seeds and other "
-        "test images drawn 2,000 times (two-way bootstrap): 95 % of the draws lie "
-        "within; models whose ranks overlap are not clearly apart. Models with fewer "
-        "seeds stand below. "
+        "last epoch, the mean of all seeds there are (2019 is compared with the "
+        "planned ones only); each seed is a link to its record. <strong>Rank</strong>: "
+        f"where the model stands among the {len(ranks)} with {LEAST_SEEDS} seeds or "
+        "more, with other seeds and other test images drawn 2,000 times (two-way "
+        "bootstrap): 95 % of the draws lie within; models whose ranks overlap are not "
+        "clearly apart. Models with fewer seeds stand below. "
         "<strong>First</strong>: in how many draws no model is more accurate."
     )
     if len(timed) < len(runs):
-        text += f" CPU seconds are of the {len(timed)} runs on like machines only."
+        text += f" CPU seconds: of the {len(timed)} runs on like machines only."
     return base.Table(pd.DataFrame(rows), f"{base.amount(runs)} {text}")
 
 

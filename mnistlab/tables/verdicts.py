@@ -129,9 +129,9 @@ def inputs_of_b(runs: Sequence[Run]) -> Table:
     frame = pd.DataFrame(rows)
     return Table(
         frame.loc[:, (frame != "").any()],
-        f"Black-and-white inputs: {inputs.verdict}. Losses: mean ratio of 2019's "
-        "training losses to ours, by seed; 1 is the same training. Mean squared "
-        f"logarithm over the {len(inputs.tested)} models that decide: "
-        f"{squares or 'not known yet'}. Three models must be the same training as in "
-        f"2019 ({same}). Unregularised models do not decide.",
+        "Losses: mean ratio of 2019's training losses to ours, by seed; 1 is the same "
+        "training. Only models with regularisation decide. Mean squared logarithm over "
+        f"these {len(inputs.tested)}: {squares or 'not known yet'}. Three of them must "
+        f"be the same training as in 2019 ({same}). So that B trained on "
+        f"black-and-white inputs is {inputs.verdict}.",
     )

@@ -129,6 +129,12 @@
     }
   }
 
+  /** The pen is lifted, should it be down. */
+  function lift() {
+    down = false;
+    pointer = -1;
+  }
+
   function drawn() {
     loaded = null;
     redraw();
@@ -139,8 +145,7 @@
 
   function clear() {
     strokes = [];
-    down = false;
-    pointer = -1; // the pen is lifted, should it be down
+    lift();
     drawn();
   }
 
@@ -186,7 +191,7 @@
     pen.strokeRect(cursor[0] - 8, cursor[1] - 8, 16, 16);
   });
   find("clear").addEventListener("click", clear);
-  find("undo").addEventListener("click", () => { strokes.pop(); down = false; drawn(); });
+  find("undo").addEventListener("click", () => { strokes.pop(); lift(); drawn(); });
 
   // Answers --------------------------------------------------------------------------
   /** @param {Element} row @param {Float32Array | null} probabilities */
@@ -293,7 +298,7 @@
     button.append(canvas);
     button.addEventListener("click", () => {
       strokes = [];
-      down = false;
+      lift();
       loaded = canvas;
       redraw();
       show(bytes);

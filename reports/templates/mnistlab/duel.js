@@ -85,7 +85,7 @@ function duel() {
   }
 
   function show() {
-    const asked = decodeURIComponent(location.hash.slice(1)).split(",");
+    const asked = new URLSearchParams(`runs=${location.hash.slice(1)}`).get("runs")?.split(",") || [];
     const found = [0, 1].map((n) => runs.find(({ id, exact }) => [id, exact, id.split("/")[0]].includes(asked[n])));
     const missing = asked.filter((name, n) => name && !found[n]);
     find("missing").textContent = missing.length ? `There is no run ${missing.join(" and no run ")} here: choose others below.` : "";
