@@ -18,7 +18,7 @@ from conftest import (
     stored_runs,
 )
 
-from mnistlab import data, models, schedule
+from mnistlab import data, models, schedule, store
 from reports import build, index, pages, site
 from reports.execute import execute
 
@@ -316,10 +316,12 @@ def test_a_run_that_fails_under_fresh_is_not_shown_as_it_was_before(
     out = shutil.copytree(built, tmp_path / "out")
     before = (out / "notebooks" / "compare.ipynb").read_bytes()
 
-    def train_all_but_e1(specs, *_, report, **__):
+    def train_all_but_e1(specs, _, out, *, report, **__):
         for spec in specs:
-            kind = "failed" if spec.task.experiment.name == "mlp_e1" else "trained"
-            report(schedule.Progress(kind, spec, message="no memory [/x]"))
+            kind, run = "trained", store.stored_run(out, spec)
+            if spec.task.experiment.name == "mlp_e1":
+                kind, run = "failed", None
+            report(schedule.Progress(kind, spec, message="no memory [/x]", run=run))
 
     monkeypatch.setattr(schedule, "train_runs", train_all_but_e1)
     size = (*SMOKE, "--dataset", pictures)
