@@ -5,6 +5,7 @@ stores or schedules, so that none of those can change a number.
 """
 
 import ctypes
+import gc
 import logging
 import os
 import sys
@@ -110,6 +111,9 @@ def prepare_backend() -> None:
         import keras
 
         keras.ops.zeros(1)  # the device is looked for, and greeted, on first use
+    # Keras collects garbage for each model: not among TensorFlow's 400,000 objects, too.
+    gc.collect()
+    gc.freeze()
 
 
 def train_epoch(
