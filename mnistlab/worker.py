@@ -111,8 +111,7 @@ def prepare_backend() -> None:
         import keras
 
         keras.ops.zeros(1)  # the device is looked for, and greeted, on first use
-    # Keras collects garbage for each model: not among TensorFlow's 400,000 objects, too.
-    gc.collect()
+    # Keras collects garbage for each model; TensorFlow's own 400,000 objects are none.
     gc.freeze()
 
 

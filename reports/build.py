@@ -290,10 +290,12 @@ def publish_pages(
             raise
 
     def outcome(page: Page) -> Published:
+        nonlocal ended_by
         future = futures.get(page.name)
         if future is not None and not future.cancelled():
             error = future.exception()
             if isinstance(error, OSError):  # it cannot be written
+                ended_by = ended_by or error
                 return Published(page, "failed", str(error))
             return future.result()
         if page.gathers:

@@ -458,6 +458,7 @@ def test_a_notebook_of_no_family_is_made_of_all_runs_and_the_files_it_names(
     assert changed(notebooks, {"other.csv": b"2"}) == set()
     assert changed(notebooks, {"notes.csv": b"2"}) == {"cells"}
     run = tmp_path / "results" / "runs" / "mlp_e1" / "0123456789abcdef"
+    run.mkdir(parents=True)
     assert changed(run, {"weights.npz": b"PK"}) == {"evidence"}
 
 

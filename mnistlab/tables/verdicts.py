@@ -132,6 +132,6 @@ def inputs_of_b(runs: Sequence[Run]) -> Table:
         "Losses: mean ratio of 2019's training losses to ours, by seed; 1 is the same "
         "training. Only models with regularisation decide. Mean squared logarithm over "
         f"these {len(inputs.tested)}: {squares or 'not known yet'}. Three of them must "
-        f"be the same training as in 2019 ({same}). So that B trained on "
+        f"be the same training as in 2019 ({same}). That B trained on "
         f"black-and-white inputs is {inputs.verdict}.",
     )
