@@ -205,11 +205,9 @@ def committed_runs(name: str) -> tuple[Run, ...]:
 
 def _committed_like(spec: RunSpec, *but: str) -> list[Run]:
     """The committed runs that have a specification's key parts, apart from `but`."""
-    found = list(committed_runs(spec.task.experiment.name))
-    for name, part in key_parts(spec).items():
-        if name not in but:
-            found = [run for run in found if run.record["key_parts"].get(name) == part]
-    return found
+    wanted = {name: part for name, part in key_parts(spec).items() if name not in but}
+    runs = committed_runs(spec.task.experiment.name)
+    return [run for run in runs if wanted.items() <= run.record["key_parts"].items()]
 
 
 def committed(spec: RunSpec) -> Run | None:

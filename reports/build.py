@@ -293,8 +293,7 @@ def publish_pages(
         nonlocal ended_by
         future = futures.get(page.name)
         if future is not None and not future.cancelled():
-            error = future.exception()
-            if isinstance(error, OSError):  # it cannot be written
+            if isinstance(error := future.exception(), OSError):  # it cannot be written
                 ended_by = ended_by or error
                 return Published(page, "failed", str(error))
             return future.result()
@@ -302,7 +301,8 @@ def publish_pages(
             return Published(page, "skipped", "comes after all others")
         return Published(page, "interrupted", "before it was executed")
 
-    return [outcome(page) for page in build.pages], ended_by
+    ended = [outcome(page) for page in build.pages]
+    return ended, ended_by
 
 
 def write_summary(build: Build, published: Sequence[Published], code: int) -> None:

@@ -56,8 +56,8 @@ class Page:
 
     @property
     def gathers(self) -> bool:
-        """Whether it may show the runs of all families, and so comes after these."""
-        return self.name not in FIRST and "family" not in self.parameters
+        """Whether it shows the runs of all families, and so comes after these."""
+        return bool(self.specs) and "family" not in self.parameters
 
 
 @dataclass(frozen=True)
@@ -290,6 +290,7 @@ def page_key_parts(
 ) -> dict[str, str]:
     """What decides a page: cells, library, models, data, runs, parameters, versions.
 
+    To the cells belong the files beside the notebook that it names.
     Outputs and ids of cells are not among them, nor how a page is rendered. `expected`
     are runs that will have been trained by the time the page is executed.
     """

@@ -105,8 +105,10 @@ def definition(experiment: Experiment) -> Markdown:
         module = import_module(f"mnistlab.models.{family}")
         source = inspect.getsource(module)
         for node in ast.parse(source).body:
-            targets = getattr(node, "targets", [getattr(node, "target", None)])
-            if getattr(module, getattr(targets[0], "id", ""), None) == experiment:
+            if not isinstance(node, ast.Assign | ast.AnnAssign):
+                continue
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if vars(module).get(ast.unparse(target)) == experiment:
                 code = ast.get_source_segment(source, node)
                 return Markdown(f"**{experiment.name}**\n\n```python\n{code}\n```")
     return Markdown(f"**{experiment.name}**, which has no name in its module.")

@@ -85,6 +85,7 @@ function duel() {
   }
 
   function show() {
+    // Unlike decodeURIComponent, it takes a lone % as it is.
     const asked = new URLSearchParams(`runs=${location.hash.slice(1)}`).get("runs")?.split(",") || [];
     const found = [0, 1].map((n) => runs.find(({ id, exact }) => [id, exact, id.split("/")[0]].includes(asked[n])));
     const missing = asked.filter((name, n) => name && !found[n]);
