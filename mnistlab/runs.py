@@ -25,7 +25,7 @@ from mnistlab.models.experiment import (
     Recipe,
 )
 
-BATCHNORM = "batchnorm.json"  # the scores of mnistlab.batchnorm, beside a record
+BATCHNORM = "batchnorm.json"  # its scores, evaluated both ways, beside a record
 FULL_MNIST = (60_000, 10_000)
 KNOWN = frozenset((*COLLECTION.values(), *CONTROLS))
 

@@ -19,7 +19,7 @@ from typing import Any, TypeGuard
 import click
 import numpy as np
 
-from mnistlab import MnistlabError, batchnorm, data, store
+from mnistlab import MnistlabError, data, store
 from mnistlab.environment import PACKAGE
 from mnistlab.models import COLLECTION, FAMILIES, controls
 from mnistlab.models.controls import COLUMNS, D2_DROPOUTS, LONGER, PORTING, ROWS
@@ -30,7 +30,7 @@ from mnistlab.runs import BATCHNORM, Run, RunSpec
 from mnistlab.schedule import Progress, cost, train_runs
 from mnistlab.store import EVIDENCE, evidence
 from mnistlab.study import load_runs, lock_output, specify
-from reports import summary
+from reports import batchnorm, summary
 from reports.story import tell
 from reports.verify import in_order, verify_runs, verify_weights
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
-from mnistlab import batchnorm, data
+from mnistlab import data
 from mnistlab.environment import environment, same_machine
 from mnistlab.models.experiment import build
 from mnistlab.runs import Run, RunSpec
 from mnistlab.schedule import cost, train_runs
 from mnistlab.worker import prepare_backend
+from reports import batchnorm
 
 # On another processor sums are rounded differently; after one epoch that may move
 # accuracy about as far as another seed would.

@@ -10,20 +10,11 @@ import numpy as np
 import pytest
 from conftest import EXPERIMENTS, EXPLODES, ROOT, TINY, make_spec, seeds
 
-from mnistlab import (
-    batchnorm,
-    claims,
-    comparison,
-    judging,
-    reported,
-    schedule,
-    store,
-    study,
-)
+from mnistlab import claims, comparison, judging, reported, schedule, store, study
 from mnistlab.claims import measures
 from mnistlab.environment import environment
 from mnistlab.runs import Run
-from reports import evidence, summary, verify
+from reports import batchnorm, evidence, summary, verify
 
 
 def test_the_evidence_is_small_and_of_clean_commits():

@@ -13,8 +13,8 @@ from mnistlab import runs, store, train
 
 # Lines of code that each, and a module of it, may have; who removes some lowers them.
 MOST = {
-    "mnistlab": (5_083, 300),
-    "reports": (2_219, 300),
+    "mnistlab": (5_026, 300),
+    "reports": (2_277, 300),
     "run_all.py": (211, 211),
 }
 NO_CODE = (

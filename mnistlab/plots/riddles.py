@@ -21,7 +21,7 @@ def first_epochs(runs: Sequence[Run]) -> Figure:
     """Draw A3, A4 and A5's test accuracy over epochs, beside 2019's, a panel each.
 
     A line is a seed: batch normalisation as today's Keras evaluates it, and debiased,
-    as Keras 2.2.4 did (`mnistlab.batchnorm`), where a run was scored both ways.
+    as Keras 2.2.4 did, where a run was scored both ways (`batchnorm.json`).
     """
     figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained")
     debiased = 0
