@@ -218,7 +218,7 @@ def throughput(chosen: Sequence[Experiment], turns: int, folder: Path) -> None:
     shares: dict[str, list[float]] = {e.name: [] for e in chosen}
     with local_cluster(len(SEEDS)) as client:
         address = client.scheduler.address
-        warm = specify("mlp", dataset, profile="smoke", seeds=SEEDS)
+        warm = specify(chosen[:1], dataset, profile="smoke", seeds=SEEDS)
         train_runs(warm, dataset, folder / "warm", scheduler=address)
         for turn in range(turns):
             for experiment in chosen:
