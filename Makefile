@@ -45,8 +45,8 @@ test-browser: $(INSTALLED)  ## site, JupyterLab and tutorial for real: ten minut
 bench: $(INSTALLED)  ## time against plain notebooks: an hour; BENCH=short ten minutes
 	$(BIN)/python benchmarks/bench.py $(if $(filter short,$(BENCH)),--short)
 
-evidence: $(INSTALLED)  ## train the full runs that results/ still lacks: hours; LIST=1 lists
-	nice $(BIN)/python -m reports.evidence $(if $(LIST),list,train)
+evidence: $(INSTALLED)  ## train the full runs that results/ still lacks: hours
+	nice $(BIN)/python -m reports.evidence train
 
 verify: $(INSTALLED)  ## train first epochs of N=5 committed runs again, compare hashes
 	$(BIN)/python -m reports.evidence verify --count $(or $(N),5)

@@ -216,6 +216,7 @@ def train_wanted(out: Path, workers: int | None, scheduler: str | None) -> None:
                 keep(done)
             elif not is_there(store.stored_run(EVIDENCE, spec), line):
                 missing.append(spec)
+        click.echo(f"{len(missing)} runs are to be trained.")
         results = train_runs(
             missing,
             dataset,
@@ -227,22 +228,6 @@ def train_wanted(out: Path, workers: int | None, scheduler: str | None) -> None:
     failed = [result.spec.title for result in results if result.run is None]
     if failed:
         raise MnistlabError(f"not trained, see above: {'; '.join(failed)}")
-
-
-@command.command("list")
-def show() -> None:
-    """Say which of the wanted runs are there."""
-    specs = wanted(data.load("mnist"))
-    there, why = 0, ""
-    for spec, line in specs.items():
-        if line.why != why:
-            why = line.why
-            click.echo(f"{why[:1].upper()}{why[1:]}:")
-        found = is_there(store.stored_run(EVIDENCE, spec), line)
-        there += found
-        text = "there" if found else "wanted"
-        click.echo(f"  {spec.title:36} {spec.task.protocol:10} {text}")
-    click.echo(f"{there} of {len(specs)} runs are there.")
 
 
 @command.command()

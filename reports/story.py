@@ -178,16 +178,16 @@ def _d2(runs: Sequence[Run]) -> str:
     )
     if _is_near(ratios):
         return f"{text}, the same beginning."
-    text += ". Its summary prints no dropout rates:"
+    text += ". 2019 printed no dropout rates of D2, so others were tried."
     explained = False
     for rate, control in D2_DROPOUTS.items():
         # It is trained for the first epochs only.
         if found := [run for run in runs if run.name == control.name]:
             ratios = _beginnings("conv5_d2", found)
             explained |= _is_near(ratios)
-            verb = "explains" if _is_near(ratios) else "does not explain"
-            text += f" all at {rate} {verb} them ({_range(ratios)} times);"
-    return f"{text[:-1]}.{'' if explained else ' What does is unknown.'}"
+            what = "an explanation" if _is_near(ratios) else "no explanation"
+            text += f" With all at {rate} they are {_range(ratios)} times ours: {what}."
+    return f"{text}{'' if explained else ' What explains them is unknown.'}"
 
 
 def _c2(runs: Sequence[Run]) -> str:
@@ -196,10 +196,11 @@ def _c2(runs: Sequence[Run]) -> str:
     tails = json.loads(TAILS.read_text())["tails"]
     lost = sum(min(tail["recall"]) < 0.1 for tail in tails)
     return (
-        f"C2 ended at {_percents([said])} in 2019, ours at {_percents(ends)}. With "
-        f"{len(tails)} seeds of all but two layers it ends at "
-        f"{_percents([tail['accuracy'] for tail in tails])}; {lost} of these networks "
-        "hardly recognise some digit."
+        f"C2 ended at {_percents([said])} in 2019, ours at {_percents(ends)}. If its "
+        "first two convolutions are frozen after two epochs, and the other layers are "
+        f"trained on them with {len(tails)} seeds, these end at "
+        f"{_percents([tail['accuracy'] for tail in tails])}; {lost} of them hardly "
+        "recognise some digit."
     )
 
 
@@ -219,6 +220,8 @@ def tries(runs: Sequence[Run], mnist: Dataset) -> dict[str, Any]:
     """
     import matplotlib.pyplot as plt
 
+    from mnistlab import plots
+
     found = judging.comparable([run for run in runs if run.compares_with_2019])
     firsts = {name: next(iter(own.values())) for name, own in found.items()}
     plain, other = claims.FAIR_PAIRS[0]
@@ -231,7 +234,7 @@ def tries(runs: Sequence[Run], mnist: Dataset) -> dict[str, Any]:
     drawn, (image, bars) = plt.subplots(1, 2, figsize=SMALL, layout="constrained")
     image.imshow(mnist.x_test[hardest], cmap="gray_r")
     image.set_axis_off()
-    bars.barh(range(10), votes, color="#00598c")
+    bars.barh(range(10), votes, color=plots.look.GOOD)
     bars.set_yticks(range(10))
     bars.invert_yaxis()
     bars.set_title(f"answers of {len(asked)} networks", fontsize=10)

@@ -140,7 +140,7 @@ def test_the_confusion_matrix_counts_errors_only(real_runs, digits):
     assert np.ma.getmaskarray(shown).reshape(10, 10).diagonal().all()
 
 
-@pytest.mark.parametrize("quantity", plots.QUANTITIES)
+@pytest.mark.parametrize("quantity", plots.scores.QUANTITIES)
 def test_accuracy_stands_against_what_the_records_say(real_runs, quantity):
     """A point is a model, at the mean of its seeds."""
     ax = plots.accuracy_against(quantity, real_runs)

@@ -37,15 +37,16 @@ def test_d2s_sentence_says_what_its_runs_and_its_control_show():
     good, bad = control(1.01), control(1.5)
     assert ": 0.95 times ours, the same beginning." in story._d2([same, good])
     explained = story._d2([other, good])
-    assert ": 2.00 times ours. Its summary" in explained
-    assert explained.endswith(": all at 0.5 explains them (0.99 times).")
-    assert story._d2([other, bad]).endswith(" What does is unknown.")
-    wrong = "all at 0.5 does not explain them"
-    assert f"{wrong} (0.67 times)." in story._d2([other, bad])
-    assert f"{wrong} (0.67 to 0.99 times)." in story._d2([other, good, bad]), "all must"
+    assert ": 2.00 times ours. 2019 printed" in explained
+    assert explained.endswith(" all at 0.5 they are 0.99 times ours: an explanation.")
+    unknown = " What explains them is unknown."
+    assert f"are 0.67 times ours: no explanation.{unknown}" in story._d2([other, bad])
+    several = story._d2([other, good, bad])
+    assert f"0.67 to 0.99 times ours: no explanation.{unknown}" in several, "all must"
     rates = story._d2([other, bad, control(0.95, "three_quarters")])
     assert rates.endswith(
-        f"{wrong} (0.67 times); all at 0.75 explains them (1.05 times)."
+        "With all at 0.5 they are 0.67 times ours: no explanation. "
+        "With all at 0.75 they are 1.05 times ours: an explanation."
     )
 
 
@@ -73,8 +74,8 @@ def test_c2s_sentence_has_its_ends_and_what_the_tails_show(tmp_path, monkeypatch
     tails.write_text(json.dumps({"tails": ends}))
     monkeypatch.setattr(story, "TAILS", tails)
     text = story._c2(seeds("conv5_c2", accuracy=0.98))
-    assert "80.04 % in 2019, ours at 97.95 to 98.05 %. With 2 seeds of all" in text
-    assert "but two layers it ends at 80.00 to 97.00 %; 1 of these" in text
+    assert "80.04 % in 2019, ours at 97.95 to 98.05 %. If its" in text
+    assert "with 2 seeds, these end at 80.00 to 97.00 %; 1 of them" in text
 
 
 def test_the_counts_of_models_add_up():

@@ -24,7 +24,6 @@ from mnistlab.plots.images import (
 from mnistlab.plots.look import alt_text, describe_figures
 from mnistlab.plots.riddles import beginnings_of_d2, first_epochs
 from mnistlab.plots.scores import (
-    QUANTITIES,
     accuracies,
     accuracy_against,
     costs,

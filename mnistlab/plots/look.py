@@ -17,6 +17,7 @@ Drawn = TypeVar("Drawn", Axes, Figure)
 # Okabe and Ito's colours as seaborn has them can be told apart by colour-blind eyes.
 # Within a family each model has its own; families differ in their marker.
 PALETTE = seaborn.color_palette("colorblind")
+GOOD, BAD = "#00598c", "#a23c00"  # as in the site's style sheet
 MARKERS = dict(zip(FAMILIES, "oDs^vP*", strict=False))  # a further family has one too
 _ORDER = {
     experiment.name: i

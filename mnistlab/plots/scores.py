@@ -92,7 +92,7 @@ def then_and_now(runs: Sequence[Run]) -> Figure:
     for y, name in enumerate(names):
         said = judging.reproduction(name, runs)
         is_off = said.verdict == judging.NOT_REPRODUCED
-        shade = "#a23c00" if is_off else "#00598c"
+        shade = look.BAD if is_off else look.GOOD
         errors = [_error(accuracy(run)) for run in found.get(name, {}).values()]
         ends = said.interval and [_error(end) for end in said.interval]
         look.row(ax, y, errors, ends, shade, s=9)
@@ -114,9 +114,9 @@ def then_and_now(runs: Sequence[Run]) -> Figure:
     ax.legend(
         handles=[
             line(marker="D", color="k", mfc="none", label="2019, one run"),
-            line(marker="o", color="#00598c", label="today, mean (small: each run)"),
-            line(marker="s", color="#00598c", alpha=0.3, label="one more run, 95 %"),
-            line(marker="o", color="#a23c00", label="2019 is not reproduced"),
+            line(marker="o", color=look.GOOD, label="today, mean (small: each run)"),
+            line(marker="s", color=look.GOOD, alpha=0.3, label="one more run, 95 %"),
+            line(marker="o", color=look.BAD, label="2019 is not reproduced"),
         ],
         fontsize=8,
         loc="lower left",
