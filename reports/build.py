@@ -88,7 +88,7 @@ def why_execute(
     if build.fresh:
         return "--fresh", parts, about
     if about is None:
-        why = "its notebook cannot be read" if path.exists() else "not published yet"
+        why = "its notebook cannot be read" if path.exists() else "new"
         return why, parts, about
     old = about["key_parts"]
     changed = [name for name in parts if parts[name] != old.get(name)]

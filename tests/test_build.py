@@ -168,7 +168,7 @@ def test_a_dry_run_says_what_would_be_done_and_why_and_writes_nothing(run, tmp_p
     code, said, _ = run(*SMOKE, "--only", "mlp", "--dry-run", "--out", out)
     assert code == 0
     assert re.search(r"run +mlp_e1, seed 0 +train \(new\)", said)
-    assert re.search(r"notebook +mlp +execute \(not published yet\)", said)
+    assert re.search(r"notebook +mlp +execute \(new\)", said)
     assert not out.exists()
 
 
