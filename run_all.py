@@ -65,8 +65,7 @@ def command(
     warnings.showwarning = _show_warning
     # A user's own settings are no part of the figures of the index either.
     os.environ["MATPLOTLIBRC"] = os.devnull
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    _answer_interrupts()
     from mnistlab import data
 
     try:
@@ -95,6 +94,21 @@ def command(
     with lock_output(out):
         planned = build.plan(shown, out, images, fresh=fresh)
         return _run(planned, workers, scheduler, timeout, cell_timeout)
+
+
+def _answer_interrupts():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    sys.unraisablehook = _interrupt_again
+
+
+def _interrupt_again(dropped):
+    """Python drops what is raised in callbacks, such as those of its imports."""
+    if issubclass(dropped.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _interrupt(number, frame):

@@ -42,7 +42,7 @@ def interrupts_wait() -> Iterator[None]:
     noted: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: noted.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     }
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -133,7 +133,9 @@ def local_cluster(count: int) -> Iterator[Any]:
     }
     with (
         dask.config.set(settings),
-        _muted("asyncio"),  # of what was under way when workers are killed
+        # Of what was under way when workers are killed.
+        _muted("asyncio"),
+        _muted("distributed.batched"),
         _hidden_script(),
         ExitStack() as stack,
     ):

@@ -113,7 +113,9 @@ def no_evidence(monkeypatch, tmp_path):
 @pytest.fixture
 def run(monkeypatch, capfd):
     """Call the command in this process: its exit code, output and errors."""
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["run_all.py", *map(str, arguments)])

@@ -15,7 +15,7 @@ import time
 
 import psutil
 import pytest
-from conftest import PICTURES, command_of, stored_runs, until
+from conftest import PICTURES, ROOT, command_of, stored_runs, until
 
 from mnistlab import study, train
 
@@ -159,6 +159,25 @@ def test_an_interrupt_while_the_workers_start_is_not_lost(number, checkout, tmp_
     family = descendants(build)
     interrupt(build, within=30, number=number)
     until(lambda: not alive(family), seconds=5)
+
+
+DROPPED = """
+import signal, sys, time, weakref, run_all
+run_all._answer_interrupts()
+kept = set()
+ref = weakref.ref(kept, lambda _: signal.raise_signal(signal.SIGINT))
+try:
+    del kept
+    time.sleep(9)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_an_interrupt_that_python_drops_comes_again():
+    command = [sys.executable, "-c", DROPPED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_a_second_interrupt_stops_at_once(checkout, checkout_built, tmp_path):

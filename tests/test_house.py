@@ -13,9 +13,9 @@ from mnistlab import runs, store, train
 
 # Lines of code that each, and a module of it, may have; who removes some lowers them.
 MOST = {
-    "mnistlab": (5_026, 300),
+    "mnistlab": (5_027, 300),
     "reports": (2_267, 300),
-    "run_all.py": (211, 211),
+    "run_all.py": (220, 220),
 }
 NO_CODE = (
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
