@@ -97,6 +97,7 @@ def command(
 
 
 def _answer_interrupts():
+    """An interrupt ends the build in good order, also one that Python has dropped."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     signal.signal(signal.SIGALRM, signal.default_int_handler)

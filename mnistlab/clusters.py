@@ -40,6 +40,7 @@ def interrupts_wait() -> Iterator[None]:
         return
     resource_tracker.ensure_running()  # later it would unblock SIGINT
     noted: list[int] = []
+    # An alarm is an interrupt that comes again, after Python has dropped it.
     handlers = {
         number: signal.signal(number, lambda number, _: noted.append(number))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)

@@ -1,9 +1,9 @@
 """Train runs on Dask: one task is one epoch of one run, on a laptop or a cluster.
 
 A worker keeps the traced model and the state after its last epoch, and goes on from it;
-the client receives each state and stores it, and sends one only to another worker. So
-progress, resuming and a lost worker need no shared file system: at most one epoch is
-lost.
+the client receives each state and stores it, and sends one only to a worker that has
+not kept it. So progress, resuming and a lost worker need no shared file system: at most
+one epoch is lost.
 """
 
 import time
